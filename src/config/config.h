@@ -1,0 +1,107 @@
+// The configuration of a ringmain process, as immutable values.
+//
+// Invariant: a Config that exists is valid (LoadFile, LoadText and FromCommandLine return one or an error), and is never
+// mutated; threads share it as std::shared_ptr<const Config>. Defaults here are the documented defaults.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/socket_address.h"
+
+namespace ringmain {
+
+enum class BalanceMethod { kRoundRobin, kLeastConnections };
+enum class HealthCheckType { kTcp };
+enum class LogFormat { kText, kJson };
+enum class LogLevel { kTrace, kDebug, kInfo, kWarn, kError };
+
+// The names used in YAML, in metrics and in the status, e.g. "round_robin".
+std::string_view ToString(BalanceMethod method);
+std::string_view ToString(LogFormat format);
+std::string_view ToString(LogLevel level);
+
+// Zero stands for "off" in every optional timeout.
+struct HealthCheckConfig {
+  HealthCheckType type = HealthCheckType::kTcp;
+  milliseconds interval{2000};
+  milliseconds timeout{1000};
+  uint32_t rise = 2;  // consecutive successes until up
+  uint32_t fall = 3;  // consecutive failures until down
+};
+
+struct ServerConfig {
+  SocketAddress address;
+  uint32_t weight = 1;  // 1 to 256
+};
+
+struct UpstreamConfig {
+  std::string name;
+  BalanceMethod balance = BalanceMethod::kRoundRobin;
+  milliseconds connect_timeout{2000};  // per try
+  uint32_t connect_tries = 3;          // distinct servers, 1 to kMaxConnectTries
+  std::optional<HealthCheckConfig> health_check;
+  std::vector<ServerConfig> servers;  // at least one, at most kMaxServers, addresses distinct
+};
+
+struct ListenerConfig {
+  std::string name;
+  std::vector<SocketAddress> listen;  // at least one
+  std::string upstream;               // the name of an existing upstream
+  std::optional<uint32_t> max_connections;
+  milliseconds idle_timeout{0};             // off
+  milliseconds half_closed_timeout{300000};  // without a byte; 0 is off
+  seconds keepalive{30};                     // idle time before the first TCP keep-alive probe; 0 is off
+  uint32_t backlog = 4096;
+};
+
+struct LogConfig {
+  LogLevel level = LogLevel::kInfo;
+  LogFormat format = LogFormat::kText;
+};
+
+struct LimitsConfig {
+  std::optional<uint32_t> max_connections;       // none: (file descriptors - reserve) / 2
+  uint64_t buffer_per_direction_bytes = 256 << 10;  // what one direction of a session may hold, 16 KiB to 64 MiB
+  std::optional<uint64_t> memory_bytes;          // none: a quarter of the cgroup's limit or of RAM
+};
+
+struct DrainConfig {
+  milliseconds delay{0};
+  milliseconds timeout{30000};
+};
+
+inline constexpr uint32_t kMaxConnectTries = 8;
+inline constexpr uint32_t kMaxServers = 4096;     // of one upstream
+inline constexpr uint32_t kMaxServerWeight = 256;
+inline constexpr uint32_t kMaxWorkers = 256;
+
+struct Config {
+  std::optional<uint32_t> workers;  // none: the CPUs this process may use
+  SocketAddress admin_listen;       // 127.0.0.1:9900 unless configured; never unix
+  std::optional<SocketAddress> metrics_listen;
+  LogConfig log;
+  LimitsConfig limits;
+  DrainConfig drain;
+  std::vector<ListenerConfig> listeners;  // at least one
+  std::vector<UpstreamConfig> upstreams;  // at least one
+};
+
+// Errors: InvalidArgument whose message is one line per error found, each `file:line:col: message` (1-based), in the
+// order of the file. A file that cannot be read is `file: reason`.
+absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path);
+// The same from memory; `file` is what error messages call it.
+absl::StatusOr<std::shared_ptr<const Config>> LoadText(std::string_view yaml, const std::string& file);
+
+// `ringmain run --listen ADDR --to ADDR[,ADDR...] [--admin ADDR]`: one listener named "listen", one upstream named "to"
+// with a TCP health check. An empty `admin` means the default.
+absl::StatusOr<std::shared_ptr<const Config>> FromCommandLine(std::string_view listen, std::string_view to,
+                                                              std::string_view admin);
+
+}  // namespace ringmain

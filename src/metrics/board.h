@@ -1,0 +1,95 @@
+// Board: every cell of the process, by listener, upstream, server and worker.
+//
+// The composition root builds it before the threads start and it outlives them; its shape never changes while they run. Workers
+// keep references to their own cells (no look-up by name on any path); the admin thread walks all of it at a scrape.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "metrics/cells.h"
+#include "metrics/reasons.h"
+
+namespace ringmain {
+
+// Upper bounds in nanoseconds.
+inline constexpr std::array<uint64_t, 14> kConnectBounds = {
+    100'000,     250'000,     500'000,       1'000'000,     2'500'000,     5'000'000,      10'000'000,
+    25'000'000,  50'000'000,  100'000'000,   250'000'000,   500'000'000,   1'000'000'000,  5'000'000'000};
+inline constexpr std::array<uint64_t, 13> kSessionBounds = {
+    1'000'000,          10'000'000,          100'000'000,         1'000'000'000,      10'000'000'000,
+    60'000'000'000,     300'000'000'000,     1'800'000'000'000,   3'600'000'000'000,  21'600'000'000'000,
+    86'400'000'000'000, 604'800'000'000'000, 2'592'000'000'000'000};
+inline constexpr std::array<uint64_t, 13> kLoopTurnBounds = {
+    2'000,   5'000,     10'000,    25'000,    50'000,     100'000,    250'000,
+    500'000, 1'000'000, 2'500'000, 5'000'000, 10'000'000, 100'000'000};
+
+// What one worker counts of one listener.
+struct ListenerCells {
+  Counter bytes[2];  // by Direction: bytes handed to the kernel for the receiving side
+  Counter accepted;  // every accepted connection, refused ones included
+  Gauge active;      // sessions, from accept to close
+  std::array<Counter, kCloseReasons> closed;
+  DurationHistogram<kSessionBounds> duration;  // accept to close, refused ones not included
+};
+
+// What one worker counts of one upstream.
+struct UpstreamCells {
+  DurationHistogram<kConnectBounds> connect_duration;  // successful connects
+};
+
+// What one worker counts of one server. The count of open connections is exact and shared: Server::active().
+struct ServerCells {
+  Counter connects;  // successful ones
+  std::array<Counter, kConnectFailures> connect_failures;
+};
+
+// Written by the health thread.
+struct HealthCells {
+  Counter succeeded;
+  Counter failed;
+};
+
+// What one worker counts of itself.
+struct WorkerCells {
+  Gauge sessions;
+  Counter completions;          // completion queue entries
+  Counter enters;               // io_uring_enter calls
+  Counter cq_overflows;         // turns in which the kernel's overflow flag was seen
+  Counter receive_starvations;  // receives ended because no buffer was free
+  Counter accept_pauses;        // times accepting stopped for want of file descriptors or memory
+  Gauge accept_paused;          // 1 while it is stopped
+  Gauge buffers;                // receive buffers that exist
+  Gauge buffers_held;           // of those, held by sessions whose receiver is slow
+  Gauge buffer_bytes;           // memory of all buffers that exist
+  DurationHistogram<kLoopTurnBounds> loop_turn;  // from wake-up to the next wait; one turn of kLoopTurnSampling
+};
+
+struct ListenerMetrics {
+  ListenerMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
+  std::string name;
+  PerWorker<ListenerCells> cells;
+};
+struct ServerMetrics {
+  ServerMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
+  std::string name;  // the server's address as configured
+  PerWorker<ServerCells> cells;
+  HealthCells health;
+};
+struct UpstreamMetrics {
+  UpstreamMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
+  std::string name;
+  PerWorker<UpstreamCells> cells;
+  std::vector<std::unique_ptr<ServerMetrics>> servers;  // in the order of the configuration
+};
+
+struct Board {
+  explicit Board(size_t worker_count) : workers(worker_count) {}
+  PerWorker<WorkerCells> workers;
+  std::vector<std::unique_ptr<ListenerMetrics>> listeners;  // in the order of the configuration
+  std::vector<std::unique_ptr<UpstreamMetrics>> upstreams;  // in the order of the configuration
+};
+
+}  // namespace ringmain

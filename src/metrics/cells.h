@@ -1,0 +1,79 @@
+// The cells that workers count in: plain, monotonic, one writer each, relaxed atomics.
+//
+// Thread rule: exactly one thread writes a cell (its worker, or the health thread); any thread reads it at any time. A write is a
+// load and a store, not a locked instruction, so counting on the per-message path costs what a plain variable costs.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "base/clock.h"
+
+namespace ringmain {
+
+// Only grows.
+class Counter {
+ public:
+  void Add(uint64_t n = 1) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  uint64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<uint64_t> value_{0};
+};
+
+// Goes up and down.
+class Gauge {
+ public:
+  void Add(int64_t n) { value_.store(value_.load(std::memory_order_relaxed) + n, std::memory_order_relaxed); }
+  void Set(int64_t n) { value_.store(n, std::memory_order_relaxed); }
+  int64_t value() const { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<int64_t> value_{0};
+};
+
+// Durations counted into fixed buckets. `Bounds` is a constexpr std::array of inclusive upper bounds in nanoseconds, ascending;
+// one more bucket holds what is above the last.
+template <const auto& Bounds>
+class DurationHistogram {
+ public:
+  static constexpr size_t kBuckets = Bounds.size() + 1;
+  static std::span<const uint64_t> bounds() { return Bounds; }
+
+  void Observe(Duration duration) {
+    uint64_t ns = duration.count() > 0 ? static_cast<uint64_t>(duration.count()) : 0;
+    size_t bucket = 0;
+    while (bucket < Bounds.size() && ns > Bounds[bucket]) ++bucket;
+    buckets_[bucket].Add();
+    sum_.Add(ns);
+  }
+  uint64_t bucket(size_t i) const { return buckets_[i].value(); }  // not cumulative
+  uint64_t sum_ns() const { return sum_.value(); }
+
+ private:
+  std::array<Counter, kBuckets> buckets_;
+  Counter sum_;
+};
+
+// One T per worker, each on cache lines of its own. The size never changes.
+template <typename T>
+class PerWorker {
+ public:
+  explicit PerWorker(size_t workers) : size_(workers), cells_(std::make_unique<Slot[]>(workers)) {}
+  size_t size() const { return size_; }
+  T& operator[](size_t worker) { return cells_[worker].value; }
+  const T& operator[](size_t worker) const { return cells_[worker].value; }
+
+ private:
+  struct alignas(64) Slot {
+    T value;
+  };
+  size_t size_;
+  std::unique_ptr<Slot[]> cells_;
+};
+
+}  // namespace ringmain

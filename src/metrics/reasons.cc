@@ -1,0 +1,31 @@
+#include "metrics/reasons.h"
+
+#include <cerrno>
+
+namespace ringmain {
+
+ConnectFailure ConnectFailureFromErrno(int error) {
+  switch (error) {
+    case ECONNREFUSED:
+    case ENOENT:  // a unix socket's path does not exist: nobody listens there
+      return ConnectFailure::kRefused;
+    case ETIMEDOUT:
+      return ConnectFailure::kTimeout;
+    case ENETUNREACH:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case EHOSTDOWN:
+    case EADDRNOTAVAIL:
+      return ConnectFailure::kUnreachable;
+    case ECONNRESET:
+    case EPIPE:
+      return ConnectFailure::kReset;
+    case EMFILE:
+    case ENFILE:
+      return ConnectFailure::kNoFiles;
+    default:
+      return ConnectFailure::kOther;
+  }
+}
+
+}  // namespace ringmain

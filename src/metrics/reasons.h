@@ -1,0 +1,50 @@
+// The words for how a session ends and why a connect fails. Metrics, logs and status use the same ones.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace ringmain {
+
+enum class CloseReason : uint8_t {
+  kClientClosed,       // both directions ended in order, the client's first
+  kServerClosed,       // both directions ended in order, the server's first
+  kClientReset,        // the client reset the connection
+  kServerReset,        // the server reset the connection
+  kClientLeft,         // the client went away before a server was connected
+  kIdleTimeout,        // no byte in either direction for idle_timeout
+  kHalfClosedTimeout,  // one direction ended, no byte in the other for half_closed_timeout
+  kConnectFailed,      // no tried server accepted the connection; the last try failed
+  kConnectTimeout,     // the same; the last try timed out
+  kNoServer,           // no server of the upstream is up
+  kListenerLimit,      // refused: the listener's max_connections
+  kProcessLimit,       // refused: limits.max_connections
+  kNoFiles,            // refused: no file descriptor for the server's side
+  kDrainTimeout,       // still open when drain.timeout ended
+  kShutdown,           // closed because the process was told to exit at once
+  kError,              // an operation failed in a way that says nothing about the peer
+};
+inline constexpr std::array<std::string_view, 16> kCloseReasonNames = {
+    "client_closed", "server_closed",   "client_reset", "server_reset",   "client_left",   "idle_timeout",
+    "half_closed_timeout", "connect_failed", "connect_timeout", "no_server", "listener_limit", "process_limit",
+    "no_files", "drain_timeout", "shutdown", "error"};
+inline constexpr size_t kCloseReasons = kCloseReasonNames.size();
+static_assert(static_cast<size_t>(CloseReason::kError) + 1 == kCloseReasons);
+inline std::string_view ToString(CloseReason reason) { return kCloseReasonNames[static_cast<size_t>(reason)]; }
+
+enum class ConnectFailure : uint8_t { kRefused, kTimeout, kUnreachable, kReset, kNoFiles, kOther };
+inline constexpr std::array<std::string_view, 6> kConnectFailureNames = {"refused", "timeout",  "unreachable",
+                                                                        "reset",   "no_files", "other"};
+inline constexpr size_t kConnectFailures = kConnectFailureNames.size();
+static_assert(static_cast<size_t>(ConnectFailure::kOther) + 1 == kConnectFailures);
+inline std::string_view ToString(ConnectFailure failure) { return kConnectFailureNames[static_cast<size_t>(failure)]; }
+// `error` is a positive errno.
+ConnectFailure ConnectFailureFromErrno(int error);
+
+// Direction of payload, also the value of the `direction` label.
+enum class Direction : uint8_t { kToServer, kToClient };
+inline constexpr std::array<std::string_view, 2> kDirectionNames = {"to_server", "to_client"};
+
+}  // namespace ringmain

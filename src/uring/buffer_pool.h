@@ -1,0 +1,88 @@
+// BufferPool: the receive buffers of one worker.
+//
+// A buffer is in one of three places:
+//   - the kernel's ring: published, the kernel may write into it at any time;
+//   - with a session, between the completion that brought it and Release. One that is still needed after the loop turn (its receiver
+//     is slow) is held: Hold puts a spare into the ring in its place, so that slow receivers never drain the ring of the others;
+//   - spare.
+// All memory is one reserved range of addresses, made usable as the pool grows, so a buffer's number gives its address.
+// Thread-bound.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace ringmain {
+
+// Where a free buffer is handed to the kernel. RingIo implements it; so does the simulation.
+class BufferPublisher {
+ public:
+  virtual ~BufferPublisher() = default;
+  virtual void Publish(uint16_t buffer, char* data, uint32_t size) = 0;
+};
+
+class BufferPool {
+ public:
+  static constexpr uint16_t kNone = 0xffff;
+
+  struct Options {
+    uint32_t buffer_bytes = 32 << 10;  // a multiple of 4096
+    uint32_t ring_buffers = 64;        // kept in the kernel's ring; a power of two, at most 32768
+    uint64_t max_bytes = 64 << 20;     // of all buffers; at least ring_buffers * buffer_bytes
+  };
+
+  // What a session keeps about a buffer it has: the unsent bytes are [offset, offset + length); next links a queue.
+  struct Header {
+    uint32_t offset;
+    uint32_t length;
+    uint16_t next;
+    bool held;
+  };
+
+  // Publishes the first ring_buffers. CHECKs that address space can be reserved. `publisher` outlives the pool.
+  BufferPool(const Options& options, BufferPublisher& publisher);
+  ~BufferPool();
+  BufferPool(const BufferPool&) = delete;
+  BufferPool& operator=(const BufferPool&) = delete;
+
+  char* data(uint16_t buffer) { return base_ + static_cast<uint64_t>(buffer) * options_.buffer_bytes; }
+  Header& header(uint16_t buffer) { return headers_[buffer]; }
+  uint32_t buffer_bytes() const { return options_.buffer_bytes; }
+
+  // A completion brought `buffer` with `length` bytes: the caller has it now.
+  void Take(uint16_t buffer, uint32_t length);
+  // The caller keeps a buffer beyond this turn. REQUIRES: taken, not yet held.
+  void Hold(uint16_t buffer);
+  // The caller is done with a buffer: back to the kernel, or to the spares.
+  void Release(uint16_t buffer);
+
+  // Buffers that receives can get now. Zero starves every receive until a Release.
+  uint32_t published() const { return published_; }
+  uint32_t held() const { return held_; }
+  uint32_t total() const { return total_; }
+  uint32_t max_total() const { return max_total_; }
+  // Held buffers have used up more than 7/8 of what may exist: directions that hold some already should receive no more, so that
+  // the rest serves those that keep up.
+  bool scarce() const { return scarce_; }
+
+ private:
+  bool Grow();
+  void Publish(uint16_t buffer);
+  void UpdateScarce() { scarce_ = held_ > max_held_ - max_held_ / 8; }
+
+  const Options options_;
+  BufferPublisher& publisher_;
+  char* base_ = nullptr;
+  uint32_t max_total_ = 0;
+  uint32_t max_held_ = 0;
+  uint32_t total_ = 0;      // exist
+  uint32_t usable_ = 0;     // have usable memory, >= total_
+  uint32_t published_ = 0;  // in the kernel's ring
+  uint32_t held_ = 0;
+  uint32_t missing_ = 0;  // holds that found no spare: the next releases go to the ring
+  bool scarce_ = false;
+  std::vector<Header> headers_;
+  std::vector<uint16_t> spares_;
+};
+
+}  // namespace ringmain

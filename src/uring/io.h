@@ -1,0 +1,76 @@
+// Io: every system call of a session, so that a simulated one can fail, shorten or delay each of them.
+//
+// RingIo (ring_io.h) is the real one; tests/sim has the other. Thread-bound, like the ring.
+//
+// Contract of the ring operations: each call arms one operation; it produces completions with its token, the last of which, and only
+// the last, has more == false. Memory handed over (payload, addresses) belongs to the kernel until then; iovec arrays and
+// SocketAddress objects are only read until the next wait.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <span>
+
+#include "base/clock.h"
+#include "base/socket_address.h"
+#include "uring/token.h"
+
+namespace ringmain {
+
+// The socket options that both sides of a session get.
+struct SocketOptions {
+  seconds keepalive{30};  // idle time before the first keep-alive probe; zero is off
+};
+// Applies them to a TCP socket; does nothing to a unix one. A listening socket passes them on to what it accepts (man 7 tcp; true of
+// SO_KEEPALIVE, the TCP_KEEP* values and TCP_NODELAY on Linux), so an accepted socket needs no calls of its own.
+void ApplySocketOptions(int fd, int family, const SocketOptions& options);
+
+class Io {
+ public:
+  enum class SendMode {
+    kTry,   // completes at once: what fits into the socket now, or -EAGAIN (MSG_DONTWAIT)
+    kWait,  // completes when at least one byte was taken, or with an error
+  };
+  // What the running kernel offers; fixed for the lifetime.
+  struct Abilities {
+    bool multishot_receive = true;
+    bool receive_credit = true;  // ReceiveMultishot honours credit_bytes; false: it goes on until cancelled
+  };
+
+  virtual ~Io() = default;
+
+  virtual const Abilities& abilities() const = 0;
+
+  // ---- Ring operations ----
+
+  // Receives into buffers of the pool, one completion per buffer, until `credit_bytes` were received (the last completion may go
+  // beyond by less than one buffer), the stream ends (result 0), fails, no buffer is free (-ENOBUFS), or the kernel ends it for
+  // reasons of its own. `poll_first` waits for readiness before it takes a buffer.
+  virtual void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) = 0;
+  // The same for one buffer of at most `max_bytes`.
+  virtual void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) = 0;
+  // Sends the parts in order; completes once with the bytes taken, which may be fewer. REQUIRES: no other send armed on this fd;
+  // 1 to kMaxSendParts parts.
+  virtual void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) = 0;
+  // Completes with 0 or -errno.
+  virtual void Connect(Token token, int fd, const SocketAddress& address) = 0;
+  // Asks for an early end of one armed operation. Its final completion still arrives, with -ECANCELED or with what it did.
+  virtual void Cancel(Token target) = 0;
+
+  // ---- Immediate calls ----
+
+  // A non-blocking, close-on-exec stream socket with `options` applied; or -errno.
+  virtual int OpenSocket(int family, const SocketOptions& options) = 0;
+  // Sends FIN after what was sent. Errors are ignored: the receive side reports a dead connection.
+  virtual void ShutdownSend(int fd) = 0;
+  // REQUIRES: nothing is armed on `fd`.
+  virtual void Close(int fd) = 0;
+  // The same, but the peer sees a reset (SO_LINGER 0).
+  virtual void CloseWithReset(int fd) = 0;
+  virtual TimePoint Now() = 0;
+};
+
+inline constexpr size_t kMaxSendParts = 16;
+
+}  // namespace ringmain
