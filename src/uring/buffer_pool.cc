@@ -1,0 +1,96 @@
+#include "uring/buffer_pool.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace ringmain {
+namespace {
+
+// Memory is made usable in steps of this size; a page is only resident once the kernel or we write to it.
+constexpr uint64_t kGrowBytes = 1 << 20;
+
+}  // namespace
+
+BufferPool::BufferPool(const Options& options, BufferPublisher& publisher) : options_(options), publisher_(publisher) {
+  RINGMAIN_CHECK(options.buffer_bytes % 4096 == 0 && options.buffer_bytes > 0);
+  // Buffer numbers are 16 bits (io_uring_buf.bid), and one value means "none".
+  uint64_t count = std::clamp<uint64_t>(options.max_bytes / options.buffer_bytes, options.ring_buffers, kNone);
+  max_total_ = static_cast<uint32_t>(count);
+  max_held_ = max_total_ - options.ring_buffers;
+  // PROT_NONE reserves addresses without committing memory, also where vm.overcommit_memory is 2.
+  void* base = mmap(nullptr, count * options.buffer_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  RINGMAIN_CHECK(base != MAP_FAILED);
+  base_ = static_cast<char*>(base);
+  for (uint32_t i = 0; i < options.ring_buffers; ++i) {
+    RINGMAIN_CHECK(Grow());
+    Publish(static_cast<uint16_t>(total_ - 1));
+  }
+  UpdateScarce();
+}
+
+BufferPool::~BufferPool() { munmap(base_, static_cast<uint64_t>(max_total_) * options_.buffer_bytes); }
+
+void BufferPool::Take(uint16_t buffer, uint32_t length) {
+  RINGMAIN_CHECK(buffer < total_ && length <= options_.buffer_bytes && published_ > 0);
+  --published_;
+  headers_[buffer] = {0, length, kNone, false};
+}
+
+void BufferPool::Hold(uint16_t buffer) {
+  RINGMAIN_CHECK(!headers_[buffer].held);
+  headers_[buffer].held = true;
+  ++held_;
+  if (!spares_.empty()) {
+    uint16_t spare = spares_.back();
+    spares_.pop_back();
+    Publish(spare);
+  } else if (Grow()) {
+    Publish(static_cast<uint16_t>(total_ - 1));
+  } else {
+    ++missing_;
+  }
+  UpdateScarce();
+}
+
+void BufferPool::Release(uint16_t buffer) {
+  Header& header = headers_[buffer];
+  if (!header.held) {
+    Publish(buffer);
+    return;
+  }
+  header.held = false;
+  --held_;
+  if (missing_ > 0) {
+    --missing_;
+    Publish(buffer);
+  } else {
+    spares_.push_back(buffer);
+  }
+  UpdateScarce();
+}
+
+// Brings one more buffer into existence, with the next number. False when all exist or memory is refused.
+bool BufferPool::Grow() {
+  if (total_ == max_total_) return false;
+  if (total_ == usable_) {
+    auto step = std::max<uint32_t>(1, static_cast<uint32_t>(kGrowBytes / options_.buffer_bytes));
+    step = std::min(step, max_total_ - usable_);
+    if (mprotect(data(static_cast<uint16_t>(usable_)), static_cast<uint64_t>(step) * options_.buffer_bytes,
+                 PROT_READ | PROT_WRITE) != 0)
+      return false;
+    usable_ += step;
+    headers_.resize(usable_, Header{0, 0, kNone, false});
+  }
+  ++total_;
+  return true;
+}
+
+void BufferPool::Publish(uint16_t buffer) {
+  ++published_;
+  publisher_.Publish(buffer, data(buffer), options_.buffer_bytes);
+}
+
+}  // namespace ringmain

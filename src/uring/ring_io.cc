@@ -1,0 +1,138 @@
+#include "uring/ring_io.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/status/status.h"
+#include "base/check.h"
+
+namespace ringmain {
+namespace {
+
+constexpr uint16_t kBufferGroup = 0;
+
+void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, option, &value, sizeof(value)); }
+
+}  // namespace
+
+void ApplySocketOptions(int fd, int family, const SocketOptions& options) {
+  if (family == AF_UNIX) return;
+  SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+  if (options.keepalive.count() == 0) return;
+  // A dead peer is noticed after idle + 3 probes: twice the idle time in all.
+  int idle = static_cast<int>(options.keepalive.count());
+  SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle / 3));
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+}
+
+absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferPool::Options& buffers) {
+  std::unique_ptr<RingIo> io(new RingIo(ring, buffers.ring_buffers));
+  // Not io_uring_setup_buf_ring: liburing 2.3 does not have it.
+  void* memory = nullptr;
+  if (posix_memalign(&memory, 4096, buffers.ring_buffers * sizeof(io_uring_buf)) != 0)
+    return absl::ResourceExhaustedError("no memory for the ring of receive buffers");
+  io->buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
+  io_uring_buf_reg registration{};
+  registration.ring_addr = reinterpret_cast<uintptr_t>(memory);
+  registration.ring_entries = buffers.ring_buffers;
+  registration.bgid = kBufferGroup;
+  if (int error = io_uring_register_buf_ring(ring.raw(), &registration, 0); error != 0)
+    return absl::FailedPreconditionError(DescribeSetupError(-error));
+  io_uring_buf_ring_init(io->buffer_ring_);
+  BufferPublisher& publisher = *io;
+  io->pool_ = std::make_unique<BufferPool>(buffers, publisher);
+  return io;
+}
+
+RingIo::RingIo(Ring& ring, uint32_t ring_buffers)
+    : ring_(ring), abilities_{ring.features().multishot_receive, ring.features().optlen}, ring_buffers_(ring_buffers) {}
+
+RingIo::~RingIo() {
+  if (pool_ != nullptr) io_uring_unregister_buf_ring(ring_.raw(), kBufferGroup);
+  std::free(buffer_ring_);
+}
+
+void RingIo::Publish(uint16_t buffer, char* data, uint32_t size) {
+  io_uring_buf_ring_add(buffer_ring_, data, size, buffer, io_uring_buf_ring_mask(ring_buffers_), 0);
+  io_uring_buf_ring_advance(buffer_ring_, 1);
+}
+
+void RingIo::ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) {
+  io_uring_sqe* sqe = ring_.NextSqe();
+  io_uring_prep_recv_multishot(sqe, fd, nullptr, 0, 0);
+  sqe->flags |= IOSQE_BUFFER_SELECT;
+  sqe->buf_group = kBufferGroup;
+  if (poll_first) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+  // `optlen`, the total cap of a multishot receive (Linux 6.17), is the same 32 bits as file_index of older headers.
+  if (abilities_.receive_credit) sqe->file_index = credit_bytes;
+  io_uring_sqe_set_data64(sqe, token.Pack());
+}
+
+void RingIo::ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) {
+  io_uring_sqe* sqe = ring_.NextSqe();
+  io_uring_prep_recv(sqe, fd, nullptr, max_bytes, 0);
+  sqe->flags |= IOSQE_BUFFER_SELECT;
+  sqe->buf_group = kBufferGroup;
+  if (poll_first) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
+  io_uring_sqe_set_data64(sqe, token.Pack());
+}
+
+void RingIo::Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) {
+  int flags = MSG_NOSIGNAL | (mode == SendMode::kTry ? MSG_DONTWAIT : 0);
+  if (parts.size() == 1) {
+    io_uring_sqe* sqe = ring_.NextSqe();
+    io_uring_prep_send(sqe, fd, parts[0].iov_base, parts[0].iov_len, flags);
+    io_uring_sqe_set_data64(sqe, token.Pack());
+    return;
+  }
+  RINGMAIN_CHECK(!parts.empty() && parts.size() <= kMaxSendParts);
+  VectoredSend& send = NextVectoredSend();
+  std::copy(parts.begin(), parts.end(), send.parts.begin());
+  send.header = {};
+  send.header.msg_iov = send.parts.data();
+  send.header.msg_iovlen = parts.size();
+  io_uring_sqe* sqe = ring_.NextSqe();
+  io_uring_prep_sendmsg(sqe, fd, &send.header, flags);
+  io_uring_sqe_set_data64(sqe, token.Pack());
+}
+
+RingIo::VectoredSend& RingIo::NextVectoredSend() {
+  if (next_vectored_ == kVectoredSends)
+    while (io_uring_sq_ready(ring_.raw()) != 0) ring_.Submit();
+  if (io_uring_sq_ready(ring_.raw()) == 0) next_vectored_ = 0;
+  return vectored_[next_vectored_++];
+}
+
+void RingIo::Connect(Token token, int fd, const SocketAddress& address) {
+  io_uring_sqe* sqe = ring_.NextSqe();
+  io_uring_prep_connect(sqe, fd, address.address(), address.length());
+  io_uring_sqe_set_data64(sqe, token.Pack());
+}
+
+int RingIo::OpenSocket(int family, const SocketOptions& options) {
+  int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  ApplySocketOptions(fd, family, options);
+  return fd;
+}
+
+void RingIo::ShutdownSend(int fd) { shutdown(fd, SHUT_WR); }
+
+void RingIo::Close(int fd) { close(fd); }
+
+void RingIo::CloseWithReset(int fd) {
+  linger abort{1, 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+  close(fd);
+}
+
+}  // namespace ringmain

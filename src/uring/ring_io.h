@@ -1,0 +1,57 @@
+// RingIo: the Io of a worker, over its ring.
+#pragma once
+
+#include <array>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "uring/buffer_pool.h"
+#include "uring/io.h"
+#include "uring/ring.h"
+
+namespace ringmain {
+
+// Owns the buffer ring that the kernel takes receive buffers from, and the pool behind it. Thread-bound, like the ring.
+class RingIo final : public Io, private BufferPublisher {
+ public:
+  // `ring` outlives the result. Errors: the kernel refuses the buffer ring.
+  static absl::StatusOr<std::unique_ptr<RingIo>> Create(Ring& ring, const BufferPool::Options& buffers);
+  ~RingIo() override;
+
+  BufferPool& buffers() { return *pool_; }
+
+  const Abilities& abilities() const override { return abilities_; }
+  void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) override;
+  void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) override;
+  void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
+  void Connect(Token token, int fd, const SocketAddress& address) override;
+  void Cancel(Token target) override { ring_.Cancel(target); }
+  int OpenSocket(int family, const SocketOptions& options) override;
+  void ShutdownSend(int fd) override;
+  void Close(int fd) override;
+  void CloseWithReset(int fd) override;
+  TimePoint Now() override { return Clock::now(); }
+
+ private:
+  // The message header of one vectored send; the kernel reads it when the entry is submitted.
+  struct VectoredSend {
+    msghdr header;
+    std::array<iovec, kMaxSendParts> parts;
+  };
+  static constexpr size_t kVectoredSends = 64;
+
+  RingIo(Ring& ring, uint32_t ring_buffers);
+  void Publish(uint16_t buffer, char* data, uint32_t size) override;
+  VectoredSend& NextVectoredSend();
+
+  Ring& ring_;
+  const Abilities abilities_;
+  const uint32_t ring_buffers_;
+  io_uring_buf_ring* buffer_ring_ = nullptr;
+  std::unique_ptr<BufferPool> pool_;
+  // Headers are handed out in turn, and again from the first once the kernel has taken all queued entries.
+  std::array<VectoredSend, kVectoredSends> vectored_;
+  size_t next_vectored_ = 0;
+};
+
+}  // namespace ringmain
