@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -36,7 +37,8 @@ class TimerWheel {
   TimerWheel(const TimerWheel&) = delete;
   TimerWheel& operator=(const TimerWheel&) = delete;
 
-  // Schedules or moves a timer. A deadline in the past fires at the next Advance.
+  // Schedules or moves a timer. A deadline in the past fires one tick after the last `now`, so that a caller who reschedules in its
+  // PopDue loop cannot keep that loop going for ever.
   void Schedule(Timer& timer, TimePoint deadline);
   // Does nothing if the timer is not scheduled.
   void Cancel(Timer& timer);
@@ -51,20 +53,22 @@ class TimerWheel {
   size_t size() const { return size_; }
 
  private:
-  static constexpr int kLevels = 6;  // 64^6 ticks: 17 years at 8 ms
+  static constexpr int kLevels = 6;  // 64^6 ticks: 17 years at 8 ms; what is further away waits in the last level again
   static constexpr int kSlotBits = 6;
   static constexpr int kSlots = 1 << kSlotBits;
 
+  void Advance(uint64_t tick);
   void Insert(Timer& timer);
   void Unlink(Timer& timer);
-  uint64_t TickOf(TimePoint time) const;  // rounded up
+  // The next tick at which a slot must be emptied; UINT64_MAX if all are empty.
+  uint64_t NextSlotTick() const;
 
-  TimePoint start_;
+  // Ticks are counted from the clock's epoch.
   uint64_t now_tick_ = 0;  // every timer at or before it was handed out, or is in due_
   size_t size_ = 0;
-  std::array<uint64_t, kLevels> occupied_{};  // one bit per slot that may hold timers
-  std::array<std::array<Timer, kSlots>, kLevels> slots_;  // list heads
-  Timer due_;                                             // list head
+  std::array<uint64_t, kLevels> occupied_{};   // one bit per slot that holds timers
+  std::array<Timer, kLevels * kSlots> slots_;  // list heads, level by level
+  Timer due_;                                  // list head
 };
 
 }  // namespace ringmain
