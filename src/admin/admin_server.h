@@ -1,15 +1,15 @@
 // AdminServer: the HTTP side of ringmain: /metrics, /healthz, /readyz, /api/v1/status and control.
 //
 // Its threads are civetweb's. They read atomics of the other threads and immutable objects, take no lock a worker could wait for, and
-// change nothing: control goes through `AdminView`'s callbacks into process.
+// change nothing. Control (none exists yet) will go through callbacks of `AdminView` into process, after RefusePost (routes.h).
 #pragma once
 
 #include <atomic>
 #include <chrono>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -27,7 +27,7 @@ struct AdminView {
   std::vector<const Upstream*> upstreams;                     // in the order of the configuration
   std::vector<std::vector<SocketAddress>> listener_addresses;  // bound ones, in the order of the configuration
   uint32_t max_connections = 0;                               // the effective limits.max_connections
-  std::string features;                                       // kernel features in use
+  std::string features;                                       // kernel features in use, as logged at start
   std::chrono::system_clock::time_point start_time;
   const std::atomic<bool>* ready = nullptr;     // listening and not draining
   const std::atomic<bool>* draining = nullptr;
@@ -36,8 +36,11 @@ struct AdminView {
 class AdminServer {
  public:
   // Serves everything on config->admin_listen and, if configured, /metrics /healthz /readyz on metrics_listen, until destroyed.
-  // Errors: names the address and the cause (an occupied port, a missing privilege).
+  // Errors: one line with the address, the cause (an occupied port, a missing privilege, IPv6 with a civetweb built without) and the
+  // setting to change. REQUIRES: called with every signal blocked that civetweb's threads must not take (they inherit the mask); the
+  // pointers of `view` are not null, and its lists are as long as the configuration's and the board's.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(AdminView view);
+  // Ends the threads; returns within 2 s (a client that holds a connection open is noticed that late).
   virtual ~AdminServer() = default;
 
   // Bound addresses: the port the kernel chose where 0 was configured.
@@ -45,6 +48,8 @@ class AdminServer {
   virtual std::optional<SocketAddress> metrics_address() const = 0;
 };
 
+// "starting", "ready" or "draining": the body of /readyz, and `state` in the status.
+std::string_view StateName(const AdminView& view);
 // The body of GET /metrics, in the Prometheus text format 0.0.4. Exposed for tests.
 std::string RenderMetrics(const AdminView& view);
 // The body of GET /api/v1/status. Exposed for tests.

@@ -1,0 +1,214 @@
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <deque>
+#include <iterator>
+#include <limits>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "admin/admin_server.h"
+#include "admin/process_stats.h"
+#include "admin/sum.h"
+
+namespace ringmain {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<ClientMetric::Label>;
+using Families = std::deque<MetricFamily>;  // references to its elements stay valid while it grows
+
+MetricFamily& AddFamily(Families& families, MetricType type, const char* name, const char* help) {
+  MetricFamily& family = families.emplace_back();
+  family.name = name;
+  family.help = help;
+  family.type = type;
+  return family;
+}
+MetricFamily& AddCounter(Families& families, const char* name, const char* help) {
+  return AddFamily(families, MetricType::Counter, name, help);
+}
+MetricFamily& AddGauge(Families& families, const char* name, const char* help) {
+  return AddFamily(families, MetricType::Gauge, name, help);
+}
+MetricFamily& AddHistogram(Families& families, const char* name, const char* help) {
+  return AddFamily(families, MetricType::Histogram, name, help);
+}
+
+template <typename Number>
+void AddSample(MetricFamily& family, Labels labels, Number value) {
+  ClientMetric& metric = family.metric.emplace_back();
+  metric.label = std::move(labels);
+  (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = static_cast<double>(value);
+}
+
+// A sample whose buckets are the sums over `count` histograms of one type; `of(i)` returns the i-th.
+template <typename Of>
+void AddSample(MetricFamily& family, Labels labels, size_t count, Of of) {
+  using Durations = std::decay_t<decltype(of(0))>;
+  ClientMetric& metric = family.metric.emplace_back();
+  metric.label = std::move(labels);
+  uint64_t cumulative = 0;
+  for (size_t bucket = 0; bucket < Durations::kBuckets; ++bucket) {
+    for (size_t i = 0; i < count; ++i) cumulative += of(i).bucket(bucket);
+    bool last = bucket == Durations::bounds().size();
+    double bound =
+        last ? std::numeric_limits<double>::infinity() : static_cast<double>(Durations::bounds()[bucket]) / 1e9;
+    metric.histogram.bucket.push_back({.cumulative_count = cumulative, .upper_bound = bound});
+  }
+  metric.histogram.sample_count = cumulative;
+  uint64_t sum_ns = 0;
+  for (size_t i = 0; i < count; ++i) sum_ns += of(i).sum_ns();
+  metric.histogram.sample_sum = static_cast<double>(sum_ns) / 1e9;
+}
+
+std::string Word(std::string_view word) { return std::string(word); }
+
+void AddListeners(const Board& board, Families& families) {
+  auto& total =
+      AddCounter(families, "ringmain_connections_total", "Accepted client connections, refused ones included.");
+  auto& active = AddGauge(families, "ringmain_connections_active", "Open sessions.");
+  auto& closed =
+      AddCounter(families, "ringmain_connections_closed_total", "Ended sessions and refused connections, by reason.");
+  auto& bytes = AddCounter(families, "ringmain_bytes_total", "Payload bytes passed on, by direction.");
+  auto& duration = AddHistogram(families, "ringmain_connection_duration_seconds",
+                                "Time from accept to close of a session, refused connections not included.");
+  for (const auto& listener : board.listeners) {
+    const PerWorker<ListenerCells>& cells = listener->cells;
+    const ClientMetric::Label name{"listener", listener->name};
+    AddSample(total, {name}, Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); }));
+    AddSample(active, {name}, Sum(cells, [](const ListenerCells& c) { return c.active.value(); }));
+    for (size_t i = 0; i < kCloseReasons; ++i) {
+      AddSample(closed, {name, {"reason", Word(kCloseReasonNames[i])}},
+                Sum(cells, [i](const ListenerCells& c) { return c.closed[i].value(); }));
+    }
+    for (size_t i = 0; i < kDirectionNames.size(); ++i) {
+      AddSample(bytes, {name, {"direction", Word(kDirectionNames[i])}},
+                Sum(cells, [i](const ListenerCells& c) { return c.bytes[i].value(); }));
+    }
+    AddSample(
+        duration, {name}, cells.size(), [&](size_t i) -> const auto& { return cells[i].duration; });
+  }
+}
+
+void AddUpstreams(const AdminView& view, Families& families) {
+  auto& connect =
+      AddHistogram(families, "ringmain_connect_duration_seconds", "Time that successful connects to a server took.");
+  auto& up =
+      AddGauge(families, "ringmain_server_up", "1 if the server may be chosen, 0 if health checks found it down.");
+  auto& active =
+      AddGauge(families, "ringmain_server_connections_active", "Connections to the server, connecting or established.");
+  auto& connects = AddCounter(families, "ringmain_server_connects_total", "Successful connects to the server.");
+  auto& failures =
+      AddCounter(families, "ringmain_server_connect_failures_total", "Failed connects to the server, by reason.");
+  auto& checks = AddCounter(families, "ringmain_health_checks_total", "Health checks of the server, by result.");
+  for (size_t u = 0; u < view.board->upstreams.size(); ++u) {
+    const UpstreamMetrics& metrics = *view.board->upstreams[u];
+    const Upstream& upstream = *view.upstreams.at(u);
+    const ClientMetric::Label name{"upstream", metrics.name};
+    AddSample(
+        connect, {name},
+        metrics.cells.size(), [&](size_t i) -> const auto& { return metrics.cells[i].connect_duration; });
+    for (size_t s = 0; s < metrics.servers.size(); ++s) {
+      const ServerMetrics& server = *metrics.servers[s];
+      const Labels labels{name, {"server", server.name}};
+      auto with = [&labels](const char* label, std::string_view value) {
+        Labels more = labels;
+        more.push_back({label, Word(value)});
+        return more;
+      };
+      AddSample(up, labels, upstream.server(s).up());
+      AddSample(active, labels, upstream.server(s).active());
+      AddSample(connects, labels, Sum(server.cells, [](const ServerCells& c) { return c.connects.value(); }));
+      for (size_t i = 0; i < kConnectFailures; ++i) {
+        AddSample(failures, with("reason", kConnectFailureNames[i]),
+                  Sum(server.cells, [i](const ServerCells& c) { return c.connect_failures[i].value(); }));
+      }
+      AddSample(checks, with("result", "success"), server.health.succeeded.value());
+      AddSample(checks, with("result", "failure"), server.health.failed.value());
+    }
+  }
+}
+
+template <typename Cell>
+struct WorkerMetric {
+  const char* name;
+  const char* help;
+  Cell WorkerCells::*cell;
+};
+constexpr WorkerMetric<Gauge> kWorkerGauges[] = {
+    {"ringmain_worker_sessions", "Open sessions of the worker.", &WorkerCells::sessions},
+    {"ringmain_worker_accept_paused", "1 while the worker accepts nothing for want of file descriptors or memory.",
+     &WorkerCells::accept_paused},
+    {"ringmain_worker_buffers", "Receive buffers that exist.", &WorkerCells::buffers},
+    {"ringmain_worker_buffers_held", "Receive buffers held by sessions whose receiver is slow.",
+     &WorkerCells::buffers_held},
+    {"ringmain_worker_buffer_bytes", "Memory of all buffers that exist.", &WorkerCells::buffer_bytes},
+};
+constexpr WorkerMetric<Counter> kWorkerCounters[] = {
+    {"ringmain_worker_completions_total", "Completion queue entries reaped.", &WorkerCells::completions},
+    {"ringmain_worker_enters_total", "Calls of io_uring_enter.", &WorkerCells::enters},
+    {"ringmain_worker_cq_overflows_total", "Loop turns that found the completion queue overflowed.",
+     &WorkerCells::cq_overflows},
+    {"ringmain_worker_receive_starvations_total", "Receives that ended because no buffer was free.",
+     &WorkerCells::receive_starvations},
+    {"ringmain_worker_accept_pauses_total", "Times accepting stopped for want of file descriptors or memory.",
+     &WorkerCells::accept_pauses},
+};
+
+void AddWorkers(const Board& board, Families& families) {
+  auto label = [](size_t worker) { return Labels{{"worker", absl::StrCat(worker)}}; };
+  for (const auto& metric : kWorkerGauges) {
+    auto& family = AddGauge(families, metric.name, metric.help);
+    for (size_t i = 0; i < board.workers.size(); ++i)
+      AddSample(family, label(i), (board.workers[i].*metric.cell).value());
+  }
+  for (const auto& metric : kWorkerCounters) {
+    auto& family = AddCounter(families, metric.name, metric.help);
+    for (size_t i = 0; i < board.workers.size(); ++i)
+      AddSample(family, label(i), (board.workers[i].*metric.cell).value());
+  }
+  auto& turn = AddHistogram(families, "ringmain_worker_loop_turn_seconds",
+                            "Time from a wake-up of the worker to its next wait, of a sample of the turns.");
+  for (size_t i = 0; i < board.workers.size(); ++i) {
+    AddSample(
+        turn, label(i), 1, [&](size_t) -> const auto& { return board.workers[i].loop_turn; });
+  }
+}
+
+void AddProcess(const AdminView& view, Families& families) {
+  AddSample(AddGauge(families, "ringmain_build_info", "1; the version is a label."), {{"version", RINGMAIN_VERSION}},
+            1);
+  AddSample(AddGauge(families, "ringmain_ready", "1 while /readyz says ready: listening and not draining."), {},
+            StateName(view) == "ready");
+  AddSample(AddGauge(families, "ringmain_max_connections", "The effective limits.max_connections."), {},
+            view.max_connections);
+  AddSample(AddGauge(families, "ringmain_start_time_seconds", "Start of the process, in seconds since the epoch."), {},
+            std::chrono::duration<double>(view.start_time.time_since_epoch()).count());
+
+  ProcessStats stats = ReadProcessStats();
+  AddSample(AddGauge(families, "process_open_fds", "Open file descriptors."), {}, stats.open_fds);
+  AddSample(AddGauge(families, "process_max_fds", "Limit of open file descriptors."), {}, stats.max_fds);
+  AddSample(AddGauge(families, "process_resident_memory_bytes", "Resident memory."), {}, stats.resident_bytes);
+  AddSample(AddCounter(families, "process_cpu_seconds_total", "User and system CPU time of all threads."), {},
+            stats.cpu_seconds);
+}
+
+}  // namespace
+
+std::string RenderMetrics(const AdminView& view) {
+  Families families;
+  AddListeners(*view.board, families);
+  AddUpstreams(view, families);
+  AddWorkers(*view.board, families);
+  AddProcess(view, families);
+  std::vector<MetricFamily> list(std::make_move_iterator(families.begin()), std::make_move_iterator(families.end()));
+  std::ostringstream out;
+  prometheus::TextSerializer().Serialize(out, list);
+  return std::move(out).str();
+}
+
+}  // namespace ringmain

@@ -1,0 +1,79 @@
+#include "admin/routes.h"
+
+#include <array>
+#include <string_view>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace ringmain {
+namespace {
+
+HttpResponse Metrics(const AdminView& view) {
+  return {.body = RenderMetrics(view), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
+}
+
+HttpResponse Healthz(const AdminView&) { return {.body = "ok\n"}; }
+
+HttpResponse Readyz(const AdminView& view) {
+  std::string_view state = StateName(view);
+  return {.status = state == "ready" ? 200 : 503, .body = std::string(state) + "\n"};
+}
+
+HttpResponse Status(const AdminView& view) {
+  return {.body = RenderStatusJson(view), .content_type = "application/json; charset=utf-8"};
+}
+
+HttpResponse Index(const AdminView&) {
+  return {
+      .body =
+          "<!DOCTYPE html>\n<html lang=\"en\"><head><title>ringmain</title></head><body><h1>ringmain " RINGMAIN_VERSION
+          "</h1>\n<ul>\n<li><a href=\"/api/v1/status\">/api/v1/status</a></li>\n"
+          "<li><a href=\"/metrics\">/metrics</a></li>\n<li><a href=\"/healthz\">/healthz</a></li>\n"
+          "<li><a href=\"/readyz\">/readyz</a></li>\n</ul></body></html>\n",
+      .content_type = "text/html; charset=utf-8"};
+}
+
+struct Page {
+  std::string_view path;
+  bool on_metrics_listener;
+  HttpResponse (*get)(const AdminView&);
+};
+constexpr std::array<Page, 5> kPages = {{
+    {"/metrics", true, &Metrics},
+    {"/healthz", true, &Healthz},
+    {"/readyz", true, &Readyz},
+    {"/api/v1/status", false, &Status},
+    {"/", false, &Index},
+}};
+
+}  // namespace
+
+std::optional<std::string> RefusePost(const HttpRequest& request) {
+  if (!request.bound.is_loopback()) return "control needs a loopback admin.listen";
+  std::string type = request.content_type.substr(0, request.content_type.find(';'));
+  if (!absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(type), "application/json")) {
+    return "control needs Content-Type: application/json";
+  }
+  std::string bound = request.bound.ToString();
+  if (request.host != bound &&
+      !absl::EqualsIgnoreCase(request.host, absl::StrCat("localhost:", request.bound.port()))) {
+    return absl::StrCat("control needs Host: ", bound);
+  }
+  return std::nullopt;
+}
+
+HttpResponse Route(const AdminView& view, RouteSet set, const HttpRequest& request) {
+  if (set == RouteSet::kAll && request.method == "POST" && request.path.starts_with("/api/v1/")) {
+    if (auto refusal = RefusePost(request)) return {.status = 403, .body = *refusal + "\n"};
+  }
+  for (const Page& page : kPages) {
+    if (page.path != request.path || (set == RouteSet::kMetrics && !page.on_metrics_listener)) continue;
+    if (request.method == "GET" || request.method == "HEAD") return page.get(view);
+    return {.status = 405, .body = "method not allowed\n", .allow = "GET, HEAD"};
+  }
+  return {.status = 404, .body = "not found\n"};
+}
+
+}  // namespace ringmain

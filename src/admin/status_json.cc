@@ -1,0 +1,119 @@
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "admin/admin_server.h"
+#include "admin/sum.h"
+
+namespace ringmain {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json Addresses(const std::vector<SocketAddress>& addresses) {
+  Json list = Json::array();
+  for (const SocketAddress& address : addresses) list.push_back(address.ToString());
+  return list;
+}
+
+Json Listener(const ListenerConfig& config, const std::vector<SocketAddress>& addresses,
+              const ListenerMetrics& metrics) {
+  const PerWorker<ListenerCells>& cells = metrics.cells;
+  Json bytes = Json::object();
+  for (size_t i = 0; i < kDirectionNames.size(); ++i) {
+    bytes[std::string(kDirectionNames[i])] = Sum(cells, [i](const ListenerCells& c) { return c.bytes[i].value(); });
+  }
+  Json closed = Json::object();
+  for (size_t i = 0; i < kCloseReasons; ++i) {
+    closed[std::string(kCloseReasonNames[i])] = Sum(cells, [i](const ListenerCells& c) { return c.closed[i].value(); });
+  }
+  return {{"name", config.name},
+          {"addresses", Addresses(addresses)},
+          {"upstream", config.upstream},
+          {"max_connections", config.max_connections ? Json(*config.max_connections) : Json(nullptr)},
+          {"connections_active", Sum(cells, [](const ListenerCells& c) { return c.active.value(); })},
+          {"connections_total", Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); })},
+          {"bytes", bytes},
+          {"closed", closed}};
+}
+
+Json ServerStatus(const Server& server, const ServerMetrics& metrics, bool health_checked) {
+  const PerWorker<ServerCells>& cells = metrics.cells;
+  Json failures = Json::object();
+  for (size_t i = 0; i < kConnectFailures; ++i) {
+    failures[std::string(kConnectFailureNames[i])] =
+        Sum(cells, [i](const ServerCells& c) { return c.connect_failures[i].value(); });
+  }
+  return {{"address", server.name()},
+          {"weight", server.weight()},
+          {"up", server.up()},
+          {"health_checked", health_checked},
+          {"connections_active", server.active()},
+          {"connects_total", Sum(cells, [](const ServerCells& c) { return c.connects.value(); })},
+          {"connect_failures", failures}};
+}
+
+Json UpstreamStatus(const Upstream& upstream, const UpstreamMetrics& metrics) {
+  Json servers = Json::array();
+  for (size_t i = 0; i < upstream.size(); ++i) {
+    servers.push_back(
+        ServerStatus(upstream.server(i), *metrics.servers.at(i), upstream.config().health_check.has_value()));
+  }
+  return {
+      {"name", upstream.name()}, {"balance", std::string(ToString(upstream.config().balance))}, {"servers", servers}};
+}
+
+Json Worker(size_t index, const WorkerCells& cells) {
+  return {{"worker", index},
+          {"sessions", cells.sessions.value()},
+          {"completions_total", cells.completions.value()},
+          {"enters_total", cells.enters.value()},
+          {"cq_overflows_total", cells.cq_overflows.value()},
+          {"receive_starvations_total", cells.receive_starvations.value()},
+          {"accept_pauses_total", cells.accept_pauses.value()},
+          {"accept_paused", cells.accept_paused.value() != 0},
+          {"buffers", cells.buffers.value()},
+          {"buffers_held", cells.buffers_held.value()},
+          {"buffer_bytes", cells.buffer_bytes.value()}};
+}
+
+std::string Iso8601(std::chrono::system_clock::time_point time) {
+  time_t seconds_since_epoch = std::chrono::system_clock::to_time_t(time);
+  tm utc{};
+  gmtime_r(&seconds_since_epoch, &utc);
+  char text[sizeof("2000-01-01T00:00:00Z") + 8];
+  strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
+
+}  // namespace
+
+std::string RenderStatusJson(const AdminView& view) {
+  using std::chrono::system_clock;
+  auto uptime = std::chrono::duration_cast<std::chrono::seconds>(system_clock::now() - view.start_time).count();
+  Json status = {{"version", RINGMAIN_VERSION},
+                 {"pid", getpid()},
+                 {"state", std::string(StateName(view))},
+                 {"start_time", Iso8601(view.start_time)},
+                 {"uptime_seconds", std::max<int64_t>(uptime, 0)},  // the clock may have been set back
+                 {"features", view.features},
+                 {"max_connections", view.max_connections}};
+
+  Json& listeners = status["listeners"] = Json::array();
+  for (size_t i = 0; i < view.board->listeners.size(); ++i) {
+    listeners.push_back(
+        Listener(view.config->listeners.at(i), view.listener_addresses.at(i), *view.board->listeners[i]));
+  }
+  Json& upstreams = status["upstreams"] = Json::array();
+  for (size_t i = 0; i < view.board->upstreams.size(); ++i) {
+    upstreams.push_back(UpstreamStatus(*view.upstreams.at(i), *view.board->upstreams[i]));
+  }
+  Json& workers = status["workers"] = Json::array();
+  for (size_t i = 0; i < view.board->workers.size(); ++i) workers.push_back(Worker(i, view.board->workers[i]));
+  // A unix path may hold any bytes; JSON may not.
+  return status.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace ringmain

@@ -1,0 +1,230 @@
+#include "admin/admin_server.h"
+
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <future>
+#include <string>
+#include <vector>
+
+#include "admin/http_server.h"
+#include "base/unique_fd.h"
+#include "sample.h"
+
+namespace ringmain {
+namespace {
+
+UniqueFd Connect(const SocketAddress& address) {
+  UniqueFd fd(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  timeval limit{.tv_sec = 20, .tv_usec = 0};  // a hang fails the test
+  EXPECT_EQ(setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
+  EXPECT_EQ(connect(fd.get(), address.address(), address.length()), 0) << strerror(errno);
+  return fd;
+}
+
+void SendAll(const UniqueFd& fd, std::string_view text) {
+  while (!text.empty()) {
+    ssize_t n = send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL);
+    if (n <= 0) return;  // the server may have answered and closed already
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+}
+
+std::string ReceiveToEnd(const UniqueFd& fd) {
+  std::string text;
+  char buffer[4096];
+  ssize_t n;
+  while ((n = recv(fd.get(), buffer, sizeof(buffer), 0)) > 0) text.append(buffer, static_cast<size_t>(n));
+  EXPECT_EQ(n, 0) << "did not end in order: " << strerror(errno);
+  return text;
+}
+
+std::string Exchange(const SocketAddress& address, std::string_view request) {
+  UniqueFd fd = Connect(address);
+  SendAll(fd, request);
+  return ReceiveToEnd(fd);
+}
+
+std::string Get(const SocketAddress& address, const std::string& path) {
+  return Exchange(address, "GET " + path + " HTTP/1.1\r\nHost: " + address.ToString() + "\r\n\r\n");
+}
+
+bool HasLine(const std::string& response, const std::string& line) {
+  return response.find("\r\n" + line + "\r\n") != std::string::npos;
+}
+
+std::unique_ptr<AdminServer> StartOrDie(Sample& sample) {
+  auto server = AdminServer::Start(sample.View());
+  EXPECT_TRUE(server.ok()) << server.status();
+  return server.ok() ? *std::move(server) : nullptr;
+}
+
+TEST(AdminServer, ServesWithTheRightHeaders) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  EXPECT_NE(server->admin_address().port(), 0);
+  EXPECT_FALSE(server->metrics_address().has_value());
+
+  std::string metrics = Get(server->admin_address(), "/metrics?x=1");
+  EXPECT_TRUE(metrics.starts_with("HTTP/1.1 200 OK\r\n")) << metrics;
+  EXPECT_TRUE(HasLine(metrics, "Content-Type: text/plain; version=0.0.4; charset=utf-8")) << metrics;
+  EXPECT_TRUE(HasLine(metrics, "Cache-Control: no-store"));
+  EXPECT_TRUE(HasLine(metrics, "X-Content-Type-Options: nosniff"));
+  EXPECT_NE(metrics.find("\nringmain_connections_total{listener=\"tunnel\"} 0\n"), std::string::npos);
+
+  std::string head = Exchange(server->admin_address(), "HEAD /healthz HTTP/1.0\r\n\r\n");
+  EXPECT_TRUE(HasLine(head, "Content-Length: 3")) << head;
+  EXPECT_TRUE(head.ends_with("\r\n\r\n"));
+  EXPECT_TRUE(HasLine(Get(server->admin_address(), "/api/v1/status"), "Content-Type: application/json; charset=utf-8"));
+
+  std::string put =
+      Exchange(server->admin_address(), "PUT /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
+  EXPECT_TRUE(put.starts_with("HTTP/1.1 405 ")) << put;
+  EXPECT_TRUE(HasLine(put, "Allow: GET, HEAD"));
+}
+
+TEST(AdminServer, ServesNoFiles) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  for (const char* path :
+       {"/etc/passwd", "/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/metrics/", "/.htpasswd"}) {
+    EXPECT_TRUE(Get(server->admin_address(), path).starts_with("HTTP/1.1 404 ")) << path;
+  }
+  EXPECT_TRUE(Exchange(server->admin_address(),
+                       "OPTIONS / HTTP/1.1\r\nHost: x\r\nOrigin: http://evil.example\r\n"
+                       "Access-Control-Request-Method: POST\r\n\r\n")
+                  .starts_with("HTTP/1.1 405 "));
+}
+
+TEST(AdminServer, PostIsGuarded) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  auto post = [&](const std::string& host, const std::string& type) {
+    return Exchange(server->admin_address(), "POST /api/v1/drain HTTP/1.1\r\nHost: " + host +
+                                                 "\r\nContent-Type: " + type + "\r\nContent-Length: 2\r\n\r\n{}");
+  };
+  const std::string bound = server->admin_address().ToString();
+  EXPECT_TRUE(post(bound, "application/json").starts_with("HTTP/1.1 404 "));
+  EXPECT_TRUE(post("localhost" + bound.substr(bound.find(':')), "application/json").starts_with("HTTP/1.1 404 "));
+  EXPECT_TRUE(post("evil.example", "application/json").starts_with("HTTP/1.1 403 "));
+  EXPECT_TRUE(post(bound, "text/plain").starts_with("HTTP/1.1 403 "));
+}
+
+TEST(AdminServer, MetricsListenerIsApart) {
+  Sample sample;
+  sample.config->metrics_listen = Address("0.0.0.0:0");
+  auto server = StartOrDie(sample);
+  ASSERT_TRUE(server->metrics_address().has_value());
+  EXPECT_NE(server->metrics_address()->port(), server->admin_address().port());
+  EXPECT_TRUE(Get(*server->metrics_address(), "/metrics").starts_with("HTTP/1.1 200 "));
+  EXPECT_TRUE(Get(*server->metrics_address(), "/api/v1/status").starts_with("HTTP/1.1 404 "));
+}
+
+TEST(AdminServer, SurvivesGarbage) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  const SocketAddress address = server->admin_address();
+  EXPECT_TRUE(Exchange(address, "garbage\r\n\r\n").starts_with("HTTP/1.1 400 "));
+  EXPECT_TRUE(Exchange(address, "GET /metrics HTTP/9.9\r\n\r\n").starts_with("HTTP/1.1 "));
+  EXPECT_TRUE(Exchange(address, "POST /metrics HTTP/1.1\r\nContent-Length: -1\r\n\r\n").starts_with("HTTP/1.1 "));
+  std::string many_headers = "GET /metrics HTTP/1.1\r\n";
+  for (int i = 0; i < 200; ++i) many_headers += "A: b\r\n";
+  EXPECT_FALSE(Exchange(address, many_headers + "\r\n").empty());
+  {
+    UniqueFd fd = Connect(address);
+    SendAll(fd, std::string(64 << 10, 'x'));  // no line end: too large
+    char buffer[16];
+    ssize_t n = recv(fd.get(), buffer, sizeof(buffer), 0);  // an answer or a reset, but an end
+    EXPECT_TRUE(n >= 0 || errno == ECONNRESET) << strerror(errno);
+  }
+  { UniqueFd fd = Connect(address); }
+  std::string binary;
+  for (int i = 0; i < 256; ++i) binary += static_cast<char>(i);
+  UniqueFd fd = Connect(address);
+  SendAll(fd, binary + "\r\n\r\n");
+  fd.reset();
+  EXPECT_TRUE(Get(address, "/healthz").starts_with("HTTP/1.1 200 "));
+}
+
+TEST(AdminServer, IdleConnectionsDoNotHoldUpAScrape) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  std::vector<UniqueFd> idle;
+  for (int i = 0; i < 8; ++i) idle.push_back(Connect(server->admin_address()));
+  SendAll(idle[0], "GET /metr");
+  EXPECT_TRUE(Get(server->admin_address(), "/metrics").starts_with("HTTP/1.1 200 "));
+  // Not one of the idle ones was given up for it.
+  for (const UniqueFd& fd : idle) {
+    pollfd state{.fd = fd.get(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(poll(&state, 1, 0), 0);
+  }
+}
+
+TEST(AdminServer, ManyAtOnceAreAllServed) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  std::vector<std::future<std::string>> responses;
+  for (int i = 0; i < 50; ++i) {
+    responses.push_back(std::async(std::launch::async, [&] { return Get(server->admin_address(), "/metrics"); }));
+  }
+  for (auto& response : responses) EXPECT_TRUE(response.get().starts_with("HTTP/1.1 200 "));
+}
+
+TEST(AdminServer, AnOccupiedPortIsNamed) {
+  Sample first;
+  auto server = StartOrDie(first);
+  Sample second;
+  second.config->admin_listen = server->admin_address();
+  auto refused = AdminServer::Start(second.View());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().message(), "admin: " + server->admin_address().ToString() +
+                                            " is already in use; set admin.listen (or --admin) to a free address");
+
+  second.config->admin_listen = Address("127.0.0.1:0");
+  second.config->metrics_listen = server->admin_address();
+  refused = AdminServer::Start(second.View());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().message(), "metrics: " + server->admin_address().ToString() +
+                                            " is already in use; set metrics.listen to a free address");
+}
+
+TEST(AdminServer, AForeignAddressIsNamed) {
+  Sample sample;
+  sample.config->admin_listen = Address("192.0.2.1:9900");  // TEST-NET-1 (RFC 5737)
+  auto refused = AdminServer::Start(sample.View());
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.status().message(),
+            "admin: 192.0.2.1:9900 is not an address of this machine; set admin.listen (or --admin) to one that is");
+}
+
+TEST(AdminServer, Ipv6IsServedOrRefusedClearly) {
+  Sample sample;
+  sample.config->admin_listen = Address("[::1]:0");
+  auto server = AdminServer::Start(sample.View());
+  if (server.ok()) {
+    EXPECT_TRUE(Get((*server)->admin_address(), "/healthz").starts_with("HTTP/1.1 200 "));
+  } else {
+    std::string message(server.status().message());
+    EXPECT_TRUE(message.starts_with("admin: [::1]:0 ")) << message;
+    EXPECT_TRUE(message.find("has no IPv6") != std::string::npos || message.find("not an address") != std::string::npos)
+        << message;
+  }
+}
+
+TEST(AdminServer, StopsAtOnceAndFreesThePort) {
+  Sample sample;
+  auto server = StartOrDie(sample);
+  SocketAddress address = server->admin_address();
+  auto begin = Clock::now();
+  server.reset();
+  EXPECT_LT(Clock::now() - begin, seconds(1));  // civetweb alone takes 2 s
+  sample.config->admin_listen = address;
+  EXPECT_TRUE(AdminServer::Start(sample.View()).ok());
+}
+
+}  // namespace
+}  // namespace ringmain

@@ -1,0 +1,147 @@
+#include "admin/routes.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+
+#include "sample.h"
+
+namespace ringmain {
+namespace {
+
+HttpRequest Request(std::string method, std::string path) {
+  return {.method = std::move(method), .path = std::move(path), .bound = Address("127.0.0.1:9900")};
+}
+
+TEST(Routes, Readyz) {
+  Sample sample;
+  auto readyz = [&] { return Route(sample.View(), RouteSet::kAll, Request("GET", "/readyz")); };
+  EXPECT_EQ(readyz().status, 200);
+  EXPECT_EQ(readyz().body, "ready\n");
+  sample.draining = true;
+  EXPECT_EQ(readyz().status, 503);
+  EXPECT_EQ(readyz().body, "draining\n");
+  sample.ready = false;
+  EXPECT_EQ(readyz().body, "draining\n");
+  sample.draining = false;
+  EXPECT_EQ(readyz().status, 503);
+  EXPECT_EQ(readyz().body, "starting\n");
+}
+
+TEST(Routes, UnknownPathsAndMethods) {
+  Sample sample;
+  auto route = [&](std::string method, std::string path) {
+    return Route(sample.View(), RouteSet::kAll, Request(std::move(method), std::move(path)));
+  };
+  EXPECT_EQ(route("GET", "/metrics/").status, 404);
+  EXPECT_EQ(route("GET", "/api/v1/").status, 404);
+  EXPECT_EQ(route("GET", "/api/v1/status").status, 200);
+  EXPECT_EQ(route("HEAD", "/").status, 200);
+  EXPECT_EQ(route("DELETE", "/metrics").status, 405);
+  EXPECT_EQ(route("POST", "/metrics").allow, "GET, HEAD");
+}
+
+TEST(Routes, MetricsListenerServesNothingElse) {
+  Sample sample;
+  auto status = [&](std::string method, std::string path) {
+    return Route(sample.View(), RouteSet::kMetrics, Request(std::move(method), std::move(path))).status;
+  };
+  EXPECT_EQ(status("GET", "/metrics"), 200);
+  EXPECT_EQ(status("GET", "/healthz"), 200);
+  EXPECT_EQ(status("GET", "/readyz"), 200);
+  EXPECT_EQ(status("GET", "/"), 404);
+  EXPECT_EQ(status("GET", "/api/v1/status"), 404);
+  EXPECT_EQ(status("POST", "/api/v1/status"), 404);
+}
+
+TEST(RefusePost, NeedsJsonAndTheBoundHost) {
+  struct {
+    const char* bound;
+    const char* host;
+    const char* content_type;
+    bool allowed;
+  } cases[] = {
+      {"127.0.0.1:9900", "127.0.0.1:9900", "application/json", true},
+      {"127.0.0.1:9900", "localhost:9900", "application/json; charset=utf-8", true},
+      {"127.0.0.1:9900", "LocalHost:9900", "Application/JSON ;charset=utf-8", true},
+      {"[::1]:9900", "[::1]:9900", "application/json", true},
+      {"127.0.0.1:9900", "127.0.0.1:9900", "", false},
+      {"127.0.0.1:9900", "127.0.0.1:9900", "text/plain", false},
+      {"127.0.0.1:9900", "127.0.0.1:9900", "application/jsonp", false},
+      {"127.0.0.1:9900", "127.0.0.1:9900", "text/plain; application/json", false},
+      {"127.0.0.1:9900", "", "application/json", false},
+      {"127.0.0.1:9900", "127.0.0.1", "application/json", false},
+      {"127.0.0.1:9900", "localhost:9901", "application/json", false},
+      {"127.0.0.1:9900", "evil.example:9900", "application/json", false},
+      {"127.0.0.1:9900", "127.0.0.1:9900.evil.example", "application/json", false},
+      {"0.0.0.0:9900", "0.0.0.0:9900", "application/json", false},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "application/json", false},
+      {"10.0.0.1:9900", "localhost:9900", "application/json", false},
+  };
+  for (const auto& c : cases) {
+    HttpRequest request{.method = "POST",
+                        .path = "/api/v1/drain",
+                        .host = c.host,
+                        .content_type = c.content_type,
+                        .bound = Address(c.bound)};
+    EXPECT_EQ(!RefusePost(request).has_value(), c.allowed) << c.bound << " " << c.host << " " << c.content_type;
+    Sample sample;
+    EXPECT_EQ(Route(sample.View(), RouteSet::kAll, request).status, c.allowed ? 404 : 403);
+  }
+}
+
+TEST(StatusJson, SaysWhatIs) {
+  Sample sample;
+  sample.listener(0).accepted.Add(5);
+  sample.listener(1).active.Add(2);
+  sample.listener(1).closed[static_cast<size_t>(CloseReason::kIdleTimeout)].Add(3);
+  sample.upstream.server(0).Reserve();
+  sample.upstream.server(1).set_up(false);
+  sample.server(0).cells[0].connects.Add(8);
+  sample.server(1).cells[1].connect_failures[static_cast<size_t>(ConnectFailure::kTimeout)].Add(1);
+  sample.board.workers[1].accept_paused.Set(1);
+  sample.board.workers[1].completions.Add(11);
+  sample.draining = true;
+
+  auto status = nlohmann::json::parse(RenderStatusJson(sample.View()));
+  EXPECT_EQ(status["version"], RINGMAIN_VERSION);
+  EXPECT_EQ(status["pid"], getpid());
+  EXPECT_EQ(status["state"], "draining");
+  EXPECT_EQ(status["start_time"], "2023-11-14T22:13:20Z");
+  EXPECT_GT(status["uptime_seconds"], 0);
+  EXPECT_EQ(status["features"], "multishot defer_taskrun");
+  EXPECT_EQ(status["max_connections"], 1000);
+
+  ASSERT_EQ(status["listeners"].size(), 1u);
+  const auto& listener = status["listeners"][0];
+  EXPECT_EQ(listener["name"], "tunnel");
+  EXPECT_EQ(listener["addresses"], nlohmann::json::array({"127.0.0.1:8080"}));
+  EXPECT_EQ(listener["upstream"], "echo");
+  EXPECT_EQ(listener["connections_total"], 5);
+  EXPECT_EQ(listener["connections_active"], 2);
+  EXPECT_EQ(listener["closed"].size(), kCloseReasons);
+  EXPECT_EQ(listener["closed"]["idle_timeout"], 3);
+
+  ASSERT_EQ(status["upstreams"].size(), 1u);
+  EXPECT_EQ(status["upstreams"][0]["name"], "echo");
+  EXPECT_EQ(status["upstreams"][0]["balance"], "least_connections");
+  ASSERT_EQ(status["upstreams"][0]["servers"].size(), 2u);
+  const auto& first = status["upstreams"][0]["servers"][0];
+  EXPECT_EQ(first["address"], "127.0.0.1:7001");
+  EXPECT_EQ(first["weight"], 3);
+  EXPECT_EQ(first["up"], true);
+  EXPECT_EQ(first["health_checked"], true);
+  EXPECT_EQ(first["connections_active"], 1);
+  EXPECT_EQ(first["connects_total"], 8);
+  const auto& second = status["upstreams"][0]["servers"][1];
+  EXPECT_EQ(second["up"], false);
+  EXPECT_EQ(second["connect_failures"]["timeout"], 1);
+
+  ASSERT_EQ(status["workers"].size(), 2u);
+  EXPECT_EQ(status["workers"][1]["accept_paused"], true);
+  EXPECT_EQ(status["workers"][1]["completions_total"], 11);
+}
+
+}  // namespace
+}  // namespace ringmain
