@@ -13,6 +13,7 @@ import sys
 import xml.etree.ElementTree as ElementTree
 
 SLOWEST = 10
+SLOW_SECONDS = 0.1  # faster ones are not worth a line
 
 
 def from_gtest(path):
@@ -58,7 +59,7 @@ def main():
     tests = gather(sorted(pathlib.Path(sys.argv[1]).iterdir()))
     count = {outcome: sum(1 for test in tests if test[2] == outcome) for outcome in ("passed", "failed", "skipped")}
     print("slowest tests:")
-    for name, seconds, _, _ in sorted(tests, key=lambda test: -test[1])[:SLOWEST]:
+    for name, seconds, _, _ in sorted((test for test in tests if test[1] >= SLOW_SECONDS), key=lambda test: -test[1])[:SLOWEST]:
         print(f"  {seconds:7.2f} s  {name}")
     for outcome in ("skipped", "failed"):
         for name, _, _, text in (test for test in tests if test[2] == outcome):

@@ -112,6 +112,7 @@ run_sanitizers() {
   export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:detect_leaks=1
   export UBSAN_OPTIONS=print_stacktrace=1
   export TSAN_OPTIONS=second_deadlock_stack=1
+  export RINGMAIN_SANITIZER=1 # the tests stretch their deadlines and leave memory bounds out
   if build_in "$root/build-asan" --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
     -Dcpp_args=-fno-sanitize-recover=all; then
     gtest unit-asan "$root/build-asan" unit_tests 'unit/*/*.cc'
@@ -124,10 +125,12 @@ run_sanitizers() {
     pytest integration-tsan "$root/build-tsan" 600 integration -m sanitizer
     wrapper=()
   fi
+  unset RINGMAIN_SANITIZER
 }
 
 run_without_features() {
-  RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 600 integration -m 'not slow and not measure'
+  RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 600 integration -m 'not slow and not measure' \
+    --ignore "$root/tests/integration/test_deploy.py"
 }
 
 run_slow() {

@@ -23,7 +23,7 @@ def test_repository_is_clean():
     ("src/base/a.h", "\n", "src/base/a.h:1: header without #pragma once"),
     ("tests/unit/a.h", "#pragma once\nusing namespace ringmain;\n", "tests/unit/a.h:2: using namespace in a header"),
     ("src/base/a.cc", "\n" * 451, "src/base/a.cc:451: more than 450 lines"),
-])
+], ids=lambda value: value.split(": ")[-1] if ": " in value else "")
 def test_violation_is_found(tmp_path, path, text, expected):
     file = tmp_path / path
     file.parent.mkdir(parents=True)
