@@ -1,0 +1,186 @@
+"""SIGTERM: nothing new, what runs runs on up to the timeout, exit 0."""
+import signal
+import time
+
+import pytest
+
+from peers import (
+    PATIENCE,
+    Blackhole,
+    Crowd,
+    EchoServer,
+    ManualServer,
+    connect,
+    expect_end,
+    ping,
+    read_exactly,
+    reset,
+    wait_until,
+)
+from proxy import config
+
+
+def _refused(address):
+    try:
+        connect(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_without_sessions_it_exits_at_once(number, own, ringmain):
+    echo = own(EchoServer())
+    proxy = ringmain(config([echo.address], workers=2, drain={"timeout": "30s"}))
+    for end in (lambda sock: sock.close(), reset):
+        client = connect(proxy.address)
+        ping(client)
+        end(client)
+    proxy.wait_metric("ringmain_connections_total", 2)
+    proxy.wait_active(0)
+    started = time.monotonic()
+    proxy.signal(number)
+    assert proxy.wait() == 0
+    assert time.monotonic() - started < 2 * PATIENCE
+
+
+@pytest.mark.sanitizer
+def test_open_sessions_run_on(own, ringmain):
+    echo = own(EchoServer())
+    proxy = ringmain(config([echo.address], workers=2, drain={"timeout": "30s"}))
+    crowd = own(Crowd(proxy.address, 50))
+    crowd.exchange()
+    assert proxy.get("/readyz")[0] == 200
+
+    proxy.signal(signal.SIGTERM)
+    wait_until(lambda: proxy.get("/readyz")[0] == 503, "/readyz is 503")
+    assert proxy.get("/healthz")[0] == 200
+    wait_until(lambda: _refused(proxy.address), "new connections are refused")
+    for _ in range(3):
+        crowd.exchange(20000)
+    assert proxy.metric("ringmain_connections_active") == 50
+    assert proxy.running()
+
+    crowd.close()
+    started = time.monotonic()
+    assert proxy.wait() == 0
+    assert time.monotonic() - started < 2 * PATIENCE
+
+
+@pytest.mark.sanitizer
+def test_sessions_that_outlast_the_timeout_are_cut(own, ringmain):
+    echo = own(EchoServer())
+    proxy = ringmain(config([echo.address], workers=2, drain={"timeout": "1s"}))
+    crowd = own(Crowd(proxy.address, 20))
+    crowd.exchange()
+    started = time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    wait_until(lambda: proxy.get("/readyz")[0] == 503, "/readyz is 503")
+    crowd.exchange()
+    assert proxy.wait() == 0
+    assert 0.9 <= time.monotonic() - started < 1.5 + 1 * PATIENCE
+    for sock in crowd.socks:
+        expect_end(sock)
+    wait_until(lambda: echo.active == 0, "the servers' sides are closed too")
+
+
+def test_sessions_that_move_bytes_are_cut_too(own, ringmain, session):
+    """A sender that never stops and a reader that never reads do not keep the process alive."""
+    server = own(ManualServer())
+    proxy = ringmain(config([server.address], drain={"timeout": "500ms"}))
+    client, upstream = session(proxy, server)
+    upstream.setblocking(False)
+    try:
+        while True:
+            upstream.send(bytes(1 << 20))
+    except BlockingIOError:
+        pass
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    assert expect_end(upstream) == "reset"
+    assert expect_end(client)
+
+
+@pytest.mark.sanitizer
+def test_delay_still_accepts(own, ringmain):
+    echo = own(EchoServer())
+    proxy = ringmain(config([echo.address], workers=2, drain={"delay": "2s", "timeout": "30s"}))
+    before = own(connect(proxy.address))
+    ping(before)
+    started = time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    wait_until(lambda: proxy.get("/readyz")[0] == 503, "/readyz is 503")
+    during = own(connect(proxy.address))
+    ping(during)
+    assert time.monotonic() - started < 2, "the machine is too slow for this test"
+    wait_until(lambda: _refused(proxy.address), "new connections are refused after the delay")
+    assert time.monotonic() - started >= 1.9
+    ping(before, 64)
+    ping(during, 64)
+    before.close()
+    during.close()
+    assert proxy.wait() == 0
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("drain", [{"timeout": "60s"}, {"delay": "60s", "timeout": "60s"}])
+def test_second_signal_exits_at_once(drain, own, ringmain):
+    echo = own(EchoServer())
+    proxy = ringmain(config([echo.address], workers=2, drain=drain))
+    proxy.expected_exit = (0, 1)  # the design says "at once", not with which code
+    crowd = own(Crowd(proxy.address, 20))
+    crowd.exchange()
+    proxy.signal(signal.SIGTERM)
+    wait_until(lambda: proxy.get("/readyz")[0] == 503, "/readyz is 503")
+    assert proxy.running()
+    started = time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    proxy.wait()
+    assert time.monotonic() - started < 2 * PATIENCE
+    for sock in crowd.socks:
+        expect_end(sock)
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("workers", [1, 2])
+def test_queued_connections_are_served(workers, own, ringmain):
+    """Clients whose handshake the kernel completed before the drain began are not reset."""
+    echo = own(EchoServer(banner=b"hello"))
+    proxy = ringmain(config([echo.address], workers=workers, drain={"timeout": "30s"}))
+    proxy.signal(signal.SIGSTOP)
+    clients = [own(connect(proxy.address)) for _ in range(200)]
+    proxy.signal(signal.SIGTERM)
+    proxy.signal(signal.SIGCONT)
+    for position, client in enumerate(clients):
+        assert read_exactly(client, 5) == b"hello"
+        ping(client, position, 500)
+    for client in clients:
+        client.close()
+    assert proxy.wait() == 0
+
+
+def test_signal_during_start(launch, own):
+    """Told to end while it starts, it ends: cleanly, or by the signal before it handles any."""
+    echo = own(EchoServer())
+    for delay in (0, 0.005, 0.02, 0.05):
+        proxy = launch(config([echo.address]))
+        proxy.expected_exit = (0, -signal.SIGTERM)
+        time.sleep(delay)  # different points of the start
+        proxy.signal(signal.SIGTERM)
+        proxy.wait(5)
+
+
+def test_client_that_is_connecting_during_drain(own, ringmain):
+    """A session still looking for its server belongs to what runs: it gets its server, also during the drain."""
+    hole, echo = own(Blackhole()), own(EchoServer())
+    proxy = ringmain(
+        config([hole.address, echo.address], upstream={"connect_timeout": "1500ms"}, drain={"timeout": "30s"})
+    )
+    client = own(connect(proxy.address))
+    proxy.wait_active(1)
+    proxy.signal(signal.SIGTERM)
+    wait_until(lambda: proxy.get("/readyz")[0] == 503, "/readyz is 503")
+    ping(client)
+    client.close()
+    assert proxy.wait() == 0

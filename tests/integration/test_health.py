@@ -1,0 +1,270 @@
+"""Servers that die, hang, refuse and come back; clients that do not wait for them."""
+import socket
+import time
+
+import pytest
+
+from peers import (
+    PATIENCE,
+    Blackhole,
+    Crowd,
+    EchoProcess,
+    EchoServer,
+    Job,
+    connect,
+    expect_end,
+    pattern,
+    ping,
+    read_exactly,
+    reset,
+    unused_address,
+    wait_until,
+)
+from proxy import config
+
+CHECK = {"type": "tcp", "interval": "100ms", "timeout": "500ms", "rise": 2, "fall": 3}
+
+
+def _server_log(proxy, address, word):
+    """Log lines that say that this server is `up` or `down`."""
+    return [line for line in proxy.log_lines(address) if word in line.lower().split() or f"={word}" in line.lower()]
+
+
+@pytest.mark.sanitizer
+def test_server_killed_and_back(own, ringmain):
+    stays, dies = own(EchoProcess(b"S")), own(EchoProcess(b"D"))
+    proxy = ringmain(config([stays.address, dies.address], workers=2, upstream={"health_check": CHECK}))
+    crowd = own(Crowd(proxy.address, 40, 1))
+    crowd.exchange(1000)
+    assert sorted(crowd.banners) == [b"D"] * 20 + [b"S"] * 20
+
+    dies.kill()
+    for sock, banner in zip(crowd.socks, crowd.banners):
+        if banner == b"D":
+            expect_end(sock)
+    # From the first moment on, no client sees anything of it: a refused connect moves on.
+    for _ in range(20):
+        client = own(connect(proxy.address))
+        assert read_exactly(client, 1) == b"S"
+        ping(client)
+    closed = proxy.closed()
+    assert sum(closed.values()) == 20 and set(closed) <= {"server_closed", "server_reset"}, closed
+    for position, (sock, banner) in enumerate(zip(crowd.socks, crowd.banners)):
+        if banner == b"S":
+            ping(sock, position * 31)
+
+    proxy.wait_metric("ringmain_server_up", 0, server=dies.address)
+    assert proxy.metric("ringmain_server_up", server=stays.address) == 1
+    refused = proxy.metric("ringmain_server_connect_failures_total", server=dies.address)
+    for _ in range(20):  # a server that is down is not tried
+        assert read_exactly(own(connect(proxy.address)), 1) == b"S"
+    assert proxy.metric("ringmain_server_connect_failures_total", server=dies.address) == refused
+    checks = proxy.metric("ringmain_health_checks_total", server=dies.address)
+    proxy.wait_metric("ringmain_health_checks_total", lambda now: now >= checks + 5, server=dies.address)
+    assert len(_server_log(proxy, dies.address, "down")) == 1, proxy.log()
+
+    dies.start()
+    proxy.wait_metric("ringmain_server_up", 1, server=dies.address)
+    again = own(Crowd(proxy.address, 20, 1))
+    again.exchange(1000)
+    assert sorted(again.banners) == [b"D"] * 10 + [b"S"] * 10
+    assert len(_server_log(proxy, dies.address, "down")) == 1, proxy.log()
+    assert len(_server_log(proxy, dies.address, "up")) == 1, proxy.log()
+
+
+def test_server_killed_under_load(own, ringmain):
+    """Clients keep coming while one of three servers is killed and comes back several times: none is refused."""
+    servers = [own(EchoProcess(bytes([65 + i]))) for i in range(3)]
+    proxy = ringmain(config([s.address for s in servers], workers=2, upstream={"health_check": CHECK}))
+    served, cut, stop = [0], [0], [False]
+
+    def visitor():
+        while not stop[0]:
+            client = connect(proxy.address)
+            try:
+                got = client.recv(1)
+                # A server that dies right after it accepted takes its session with it; nobody can hide that.
+                if got in (b"A", b"C"):
+                    ping(client)
+                    served[0] += 1
+                elif got == b"":
+                    cut[0] += 1
+            except ConnectionResetError:
+                cut[0] += 1
+            finally:
+                client.close()
+
+    visitors = [Job(visitor) for _ in range(3)]
+    for _ in range(3):
+        wait_until(lambda goal=served[0] + 50: served[0] >= goal, "clients are served")
+        servers[1].kill()
+        proxy.wait_metric("ringmain_server_up", 0, server=servers[1].address)
+        wait_until(lambda goal=served[0] + 50: served[0] >= goal, "clients are served")
+        servers[1].start()
+        proxy.wait_metric("ringmain_server_up", 1, server=servers[1].address)
+    stop[0] = True
+    for job in visitors:
+        job.finish()
+    assert cut[0] <= 3 * 3, "at most the sessions that the killed server held"
+    closed = proxy.closed()
+    assert "connect_failed" not in closed and "no_server" not in closed, closed
+
+
+@pytest.mark.sanitizer
+def test_flips_need_consecutive_results(own, ringmain):
+    server, other = own(EchoServer()), own(EchoServer())
+    check = {**CHECK, "rise": 4, "fall": 5}
+    proxy = ringmain(config([server.address, other.address], upstream={"health_check": check}))
+    proxy.wait_metric("ringmain_health_checks_total", lambda count: count >= 3, server=server.address)
+
+    def results():
+        return {
+            dict(labels)["result"]: value
+            for labels, value in proxy.metrics()["ringmain_health_checks_total"].items()
+            if dict(labels)["server"] == server.address
+        }
+
+    good = [result for result, value in results().items() if value]
+    assert len(good) == 1
+    good = good[0]
+
+    def failures():
+        return sum(value for result, value in results().items() if result != good)
+
+    server.stop()
+    proxy.wait_metric("ringmain_server_up", 0, server=server.address)
+    assert failures() >= 5
+    successes = results()[good]
+    server.start()
+    proxy.wait_metric("ringmain_server_up", 1, server=server.address)
+    assert results()[good] >= successes + 4
+    assert proxy.metric("ringmain_server_up", server=other.address) == 1
+
+
+def test_health_check_notices_a_server_that_hangs(own, ringmain):
+    hole, server = own(Blackhole()), own(EchoServer())
+    proxy = ringmain(config([hole.address, server.address], upstream={"health_check": {**CHECK, "timeout": "200ms"}}))
+    proxy.wait_metric("ringmain_server_up", 0, server=hole.address)
+    started = time.monotonic()
+    for _ in range(10):
+        ping(own(connect(proxy.address)))
+    assert time.monotonic() - started < 1 * PATIENCE, "nobody waited for the server that is down"
+
+
+@pytest.mark.sanitizer
+def test_refused_connect_moves_on(own, ringmain):
+    dead, server = unused_address(), own(EchoServer())
+    proxy = ringmain(config([dead, server.address]))
+    crowd = own(Crowd(proxy.address, 20))
+    crowd.exchange(1000)
+    assert proxy.metric("ringmain_server_connect_failures_total", server=dead, reason="refused") == 10
+    assert proxy.metric("ringmain_server_connect_failures_total", server=server.address) == 0
+    assert proxy.closed() == {}
+
+
+def test_connect_tries_bounds_the_servers_tried(own, ringmain):
+    dead = [unused_address() for _ in range(3)]
+    server = own(EchoServer())
+    addresses = [*dead, server.address]
+    for tries, served in ((1, 1), (2, 2), (4, 4)):
+        proxy = ringmain(config(addresses, upstream={"connect_tries": tries}))
+        outcomes = []
+        for _ in range(4):
+            client = own(connect(proxy.address))
+            client.sendall(b"x")
+            try:
+                outcomes.append(client.recv(1) == b"x")
+            except ConnectionResetError:
+                outcomes.append(False)
+        # Four in turn start at each of the four servers once, so exactly `tries` of them reach the last one.
+        assert outcomes.count(True) == served, (tries, outcomes)
+        assert proxy.closed("connect_failed") == 4 - served
+
+
+def test_timed_out_connect_moves_on(own, ringmain):
+    hole, server = own(Blackhole()), own(EchoServer())
+    proxy = ringmain(config([hole.address, server.address], upstream={"connect_timeout": "300ms"}))
+    clients = [own(connect(proxy.address)) for _ in range(10)]
+    for client in clients:
+        client.sendall(pattern(0, 3000))  # already there when the second server is asked
+        client.shutdown(socket.SHUT_WR)
+    for client in clients:
+        assert read_exactly(client, 3000) == pattern(0, 3000)
+        assert client.recv(1) == b""
+    assert proxy.metric("ringmain_server_connect_failures_total", server=hole.address, reason="timeout") == 5
+    assert proxy.closed("connect_timeout") == 0
+
+
+def test_all_connects_time_out(own, ringmain):
+    hole = own(Blackhole())
+    proxy = ringmain(config([hole.address], upstream={"connect_timeout": "300ms"}))
+    client = own(connect(proxy.address))
+    started = time.monotonic()
+    assert expect_end(client) == "reset"
+    assert 0.25 < time.monotonic() - started < 2 * PATIENCE
+    proxy.wait_closed(connect_timeout=1)
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("how", ["reset", "fin", "fin with data, then reset"])
+def test_client_leaves_while_connecting(how, own, ringmain):
+    hole = own(Blackhole())
+    proxy = ringmain(config([hole.address], upstream={"connect_timeout": "30s"}))
+    clients = [own(connect(proxy.address)) for _ in range(10)]
+    proxy.wait_active(10)
+    assert proxy.metric("ringmain_server_connections_active") == 10  # connecting counts
+    for client in clients:
+        if how == "reset":
+            reset(client)
+        elif how == "fin":
+            client.close()
+        else:
+            client.sendall(b"x")
+            client.shutdown(socket.SHUT_WR)
+    if how.endswith("then reset"):
+        proxy.wait_metric("ringmain_connections_total", 10)
+        for client in clients:
+            reset(client)
+    proxy.wait_active(0, timeout=5)  # long before connect_timeout
+    assert proxy.metric("ringmain_server_connections_active") == 0
+    proxy.wait_closed(client_left=10)
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("checked", [False, True])
+def test_no_server(checked, own, ringmain):
+    """Every client is closed with RST and counted; the log gets about a line a second, not one a client."""
+    dead = [unused_address(), unused_address()]
+    proxy = ringmain(config(dead, workers=2, upstream={"health_check": CHECK} if checked else {}))
+    if checked:
+        for address in dead:
+            proxy.wait_metric("ringmain_server_up", 0, server=address)
+    before, started = len(proxy.log_lines()), time.monotonic()
+    for _ in range(200):
+        client = connect(proxy.address)
+        assert expect_end(client) == "reset"
+        client.close()
+    reason = "no_server" if checked else "connect_failed"
+    proxy.wait_closed(**{reason: 200})
+    # One line a second of each kind, and a health state does not change here.
+    seconds = time.monotonic() - started
+    lines = proxy.log_lines()[before:]
+    assert 1 <= len(lines) <= 2 * (seconds + 2), "\n".join(lines)
+
+
+def test_all_servers_down_then_up_again(own, ringmain):
+    servers = [own(EchoServer()) for _ in range(2)]
+    proxy = ringmain(config([s.address for s in servers], upstream={"health_check": CHECK}))
+    ping(own(connect(proxy.address)))
+    for server in servers:
+        server.stop()
+    for server in servers:
+        proxy.wait_metric("ringmain_server_up", 0, server=server.address)
+    assert expect_end(own(connect(proxy.address))) == "reset"
+    assert proxy.get("/readyz")[0] == 200  # it listens; that no server is up is another matter
+    for server in servers:
+        server.start()
+    for server in servers:
+        proxy.wait_metric("ringmain_server_up", 1, server=server.address)
+    crowd = own(Crowd(proxy.address, 20))
+    crowd.exchange()
