@@ -14,7 +14,7 @@ inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;  // bad command line or configuration
 
 // Runs the proxy until a signal ends it: SIGTERM and SIGINT drain, a second one exits at once. Returns an exit code; what went wrong
-// was logged. `disabled_features` is the value of RINGMAIN_DISABLE. REQUIRES: called once, by the main thread, before any other
+// was logged (it sets the log up and shuts it down). `disabled_features` is the value of RINGMAIN_DISABLE. REQUIRES: called once, by the main thread, before any other
 // thread exists (it blocks the signals that it waits for).
 int RunProcess(std::shared_ptr<const Config> config, std::string disabled_features);
 

@@ -1,0 +1,26 @@
+// What this machine and the limits set on this process allow: CPUs, memory, file descriptors, locked memory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ringmain {
+
+// CPUs this process may use: its affinity mask, cut by the cgroup's quota (a quota of 1.5 CPUs counts as 2). At least 1.
+uint32_t UsableCpus();
+// The cgroup's memory limit or the machine's memory, whichever is less.
+uint64_t UsableMemoryBytes();
+// Raises the soft limit of open files to the hard one; the limit that holds afterwards.
+uint64_t RaiseFileLimit();
+// The limit of locked memory that the kernel charges rings to; none with CAP_IPC_LOCK or without a limit.
+std::optional<uint64_t> LockedMemoryLimit();
+
+// Pure parts, for tests.
+// `cpu_max` is the content of cgroup v2's cpu.max: "max 100000" or "150000 100000". None: no quota, or not understood.
+std::optional<uint32_t> CpusOfQuota(std::string_view cpu_max);
+// The cgroup v2 folder of /proc/self/cgroup's content ("0::/a/b" gives "/a/b"); empty if there is none.
+std::string CgroupPath(std::string_view proc_self_cgroup);
+
+}  // namespace ringmain

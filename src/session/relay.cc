@@ -1,0 +1,230 @@
+#include "session/relay.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "base/check.h"
+
+namespace ringmain {
+namespace {
+
+// Without receive credits: after so many single receives that found their sink keeping up, multishot is worth arming again.
+constexpr uint8_t kCalmReceives = 16;
+
+}  // namespace
+
+RelayEvent Relay::OnReceive(const Completion& completion) {
+  RINGMAIN_CHECK(receiving_);
+  if (!completion.more) receiving_ = leaving_multishot_ = false;
+  if (completion.has_buffer) {
+    env_->buffers.Take(completion.buffer, completion.result > 0 ? static_cast<uint32_t>(completion.result) : 0);
+    if (completion.result > 0) {
+      poll_first_ = !completion.socket_nonempty;
+      Enqueue(completion.buffer);
+      return RelayEvent::kNone;
+    }
+    env_->buffers.Release(completion.buffer);
+  }
+  switch (-completion.result) {
+    case 0:
+      ended_ = true;
+      return source_broken_ ? RelayEvent::kSourceReset : RelayEvent::kSourceEnded;
+    case ENOBUFS:
+      starved_ = !discarding_;
+      return starved_ ? RelayEvent::kStarved : RelayEvent::kNone;
+    case ECANCELED:
+    case EINTR:
+    case EAGAIN:
+      return RelayEvent::kNone;
+    default:
+      ended_ = true;
+      source_broken_ = true;
+      return RelayEvent::kSourceReset;
+  }
+}
+
+RelayEvent Relay::OnSend(const Completion& completion, Counter& bytes) {
+  RINGMAIN_CHECK(sending_ && !completion.more);
+  sending_ = false;
+  RelayEvent event = RelayEvent::kNone;
+  if (completion.result > 0) {
+    auto taken = static_cast<uint32_t>(completion.result);
+    RINGMAIN_CHECK(taken <= send_length_);
+    sent_ += taken;
+    bytes.Add(taken);
+    Consume(taken);
+    blocked_ = queued_ > 0 && (blocked_ || taken < send_length_);
+  } else {
+    switch (-completion.result) {
+      case EAGAIN:
+      case ENOBUFS:
+        blocked_ = true;
+        break;
+      case EINTR:
+      case ECANCELED:
+        break;
+      default:
+        event = RelayEvent::kSinkFailed;
+    }
+  }
+  if (discarding_)
+    DropQueue();
+  else if (blocked_)
+    KeepAll();
+  return event;
+}
+
+void Relay::Pump() {
+  if (queued_ > 0 && !sending_ && sink_ >= 0 && !discarding_) ArmSend();
+  if (WantsReceive())
+    ArmReceive();
+  else if (receiving_ && multishot_ && !env_->io.abilities().receive_credit)
+    LeaveMultishot();
+}
+
+void Relay::Feed() {
+  starved_ = false;
+  poll_first_ = true;  // a receive armed without it would end at once if the pool is empty again, even on an idle socket
+  if (WantsReceive()) ArmReceive();
+}
+
+void Relay::Discard() {
+  discarding_ = true;
+  starved_ = false;
+  if (!sending_) DropQueue();
+}
+
+void Relay::Stop() {
+  if (receiving_) env_->io.Cancel(receive_token());
+  if (sending_) env_->io.Cancel(send_token());
+  Discard();
+}
+
+void Relay::Enqueue(uint16_t buffer) {
+  uint32_t length = env_->buffers.header(buffer).length;
+  received_ += length;
+  if (discarding_) {
+    env_->buffers.Release(buffer);
+    return;
+  }
+  if (single_ && ++calm_ >= kCalmReceives) single_ = false;
+  if (queued_ > 0) calm_ = 0;
+  queued_ += length;
+  if (blocked_ || sink_ < 0)
+    Keep(buffer);
+  else
+    Link(buffer);
+}
+
+// Puts a buffer at the end of the queue for longer than this turn: its bytes move into the last buffer if they fit, so that two
+// neighbours in the queue always hold more than one buffer's worth, however small the pieces that arrive.
+void Relay::Keep(uint16_t buffer) {
+  BufferPool& buffers = env_->buffers;
+  BufferPool::Header& header = buffers.header(buffer);
+  if (tail_ != BufferPool::kNone) {
+    BufferPool::Header& last = buffers.header(tail_);
+    uint32_t end = last.offset + last.length;
+    if (last.held && header.length <= buffers.buffer_bytes() - end) {
+      std::memcpy(buffers.data(tail_) + end, buffers.data(buffer) + header.offset, header.length);
+      last.length += header.length;
+      buffers.Release(buffer);
+      return;
+    }
+  }
+  if (!header.held) buffers.Hold(buffer);
+  Link(buffer);
+}
+
+void Relay::KeepAll() {
+  RINGMAIN_CHECK(!sending_);
+  if (head_ == BufferPool::kNone || env_->buffers.header(tail_).held) return;  // a held last buffer means that all are
+  uint16_t buffer = head_;
+  head_ = tail_ = BufferPool::kNone;
+  while (buffer != BufferPool::kNone) {
+    uint16_t next = env_->buffers.header(buffer).next;
+    Keep(buffer);
+    buffer = next;
+  }
+}
+
+void Relay::Link(uint16_t buffer) {
+  env_->buffers.header(buffer).next = BufferPool::kNone;
+  if (tail_ == BufferPool::kNone)
+    head_ = buffer;
+  else
+    env_->buffers.header(tail_).next = buffer;
+  tail_ = buffer;
+}
+
+void Relay::Consume(uint32_t bytes) {
+  queued_ -= bytes;
+  while (bytes > 0) {
+    BufferPool::Header& header = env_->buffers.header(head_);
+    uint32_t part = std::min(bytes, header.length);
+    header.offset += part;
+    header.length -= part;
+    bytes -= part;
+    if (header.length > 0) return;
+    uint16_t done = head_;
+    head_ = header.next;
+    if (head_ == BufferPool::kNone) tail_ = BufferPool::kNone;
+    env_->buffers.Release(done);
+  }
+}
+
+void Relay::DropQueue() {
+  queued_ = 0;
+  blocked_ = false;
+  while (head_ != BufferPool::kNone) {
+    uint16_t buffer = head_;
+    head_ = env_->buffers.header(buffer).next;
+    env_->buffers.Release(buffer);
+  }
+  tail_ = BufferPool::kNone;
+}
+
+bool Relay::WantsReceive() const {
+  if (receiving_ || ended_ || discarding_ || starved_ || source_ < 0) return false;
+  if (queued_ > env_->high_water / 2) return false;
+  return queued_ == 0 || !env_->buffers.scarce();
+}
+
+void Relay::ArmReceive() {
+  const Io::Abilities& abilities = env_->io.abilities();
+  // The last completion of a credit may overshoot it by less than a buffer.
+  uint32_t room = env_->high_water - env_->buffers.buffer_bytes() - queued_;
+  multishot_ = abilities.multishot_receive && !single_;
+  receiving_ = true;
+  if (multishot_)
+    env_->io.ReceiveMultishot(receive_token(), source_, room, poll_first_);
+  else
+    env_->io.ReceiveOnce(receive_token(), source_, std::min(room, env_->buffers.buffer_bytes()), poll_first_);
+}
+
+void Relay::ArmSend() {
+  std::array<iovec, kMaxSendParts> parts;
+  size_t count = 0;
+  send_length_ = 0;
+  for (uint16_t b = head_; b != BufferPool::kNone && count < kMaxSendParts; b = env_->buffers.header(b).next) {
+    const BufferPool::Header& header = env_->buffers.header(b);
+    parts[count++] = {env_->buffers.data(b) + header.offset, header.length};
+    send_length_ += header.length;
+  }
+  sending_ = true;
+  env_->io.Send(send_token(), sink_, {parts.data(), count}, blocked_ ? Io::SendMode::kWait : Io::SendMode::kTry);
+}
+
+// Kernels before 6.17 know no receive credit: a multishot receive goes on whatever is queued. Above the low-water mark single
+// receives take over; what one burst brings until the cancel is carried out (32 buffers at most, MULTISHOT_MAX_RETRY in
+// io_uring/net.c) is held beyond the high-water mark.
+void Relay::LeaveMultishot() {
+  if (leaving_multishot_ || queued_ <= env_->high_water / 4) return;
+  leaving_multishot_ = true;
+  single_ = true;
+  calm_ = 0;
+  env_->io.Cancel(receive_token());
+}
+
+}  // namespace ringmain

@@ -1,0 +1,140 @@
+// Relay: ONE direction of a session: receive from the source, send to the sink, pass the end of the stream on.
+//
+// A session has two, one for each direction; nothing here knows which one it is. A relay decides about bytes; what an ended or broken
+// socket means for the whole session is the session's decision (sessions.h), which learns of it by the RelayEvent that a completion
+// returns.
+//
+// Invariants:
+//   1. At most one receive and one send are armed; `receiving()` and `sending()` say so until their final completion.
+//   2. received = sent + queued + discarded.
+//   3. A buffer that is part of the armed send is neither moved nor released before that send's completion.
+//   4. Without a fast sink at most `high_water` bytes are queued: a receive is armed with a credit that, with what is queued, stays
+//      below it, and only an armed receive brings bytes.
+//   5. Idle, it holds no buffer.
+//
+// Bytes that arrive are sent from the buffer they arrived in, in the same loop turn (SendMode::kTry). Only if the sink does not take
+// them all does the relay become blocked: it holds its buffers (copying what is small into the last one), and sends when the kernel
+// says that there is room (SendMode::kWait).
+//
+// Thread-bound; it belongs to its session.
+#pragma once
+
+#include <cstdint>
+
+#include "metrics/cells.h"
+#include "uring/buffer_pool.h"
+#include "uring/io.h"
+#include "uring/token.h"
+
+namespace ringmain {
+
+// What all relays of a worker share.
+struct RelayEnv {
+  Io& io;
+  BufferPool& buffers;
+  uint32_t high_water;  // bytes a direction may hold; more than two buffers
+};
+
+enum class RelayEvent : uint8_t {
+  kNone,
+  kSourceEnded,  // the source sent its last byte (FIN)
+  kSourceReset,  // the source is gone: reset, timed out, or broken on its sending side
+  kSinkFailed,   // the sink takes no more bytes
+  kStarved,      // no receive buffer was free; call Feed when one is
+};
+
+class alignas(64) Relay {
+ public:
+  // Its operations carry the tokens {receive|send, generation, index}. `expect_data` tells that the source may have sent already.
+  Relay(RelayEnv& env, Op receive, Op send, uint32_t generation, uint32_t index, bool expect_data)
+      : env_(&env), generation_(generation), index_(index), receive_op_(receive), send_op_(send), poll_first_(!expect_data) {}
+
+  void SetSource(int fd) { source_ = fd; }
+  void SetSink(int fd) { sink_ = fd; }
+
+  // ---- Completions ----
+
+  RelayEvent OnReceive(const Completion& completion);
+  // Adds the bytes that were sent to `bytes`.
+  RelayEvent OnSend(const Completion& completion, Counter& bytes);
+
+  // ---- Decisions of the session ----
+
+  // Arms what should be armed now. Called at the end of each loop turn in which something happened.
+  void Pump();
+  // A buffer may be free again.
+  void Feed();
+  // The sink is gone: drops what is queued, receives no more, and drops what still arrives.
+  void Discard();
+  // The source's socket is known to be broken: its end, however it shows, is not an orderly one.
+  void BreakSource() { source_broken_ = true; }
+  // The end was passed on to the sink.
+  void Finish() { finished_ = true; }
+  // Asks for an early end of all that is armed, and drops the rest as Discard does.
+  void Stop();
+
+  // ---- State ----
+
+  bool receiving() const { return receiving_; }
+  bool sending() const { return sending_; }
+  bool in_flight() const { return receiving_ || sending_; }
+  bool ended() const { return ended_; }
+  // The source ended and every byte of it was sent: its end can be passed on.
+  bool drained() const { return ended_ && queued_ == 0 && !sending_; }
+  // Nothing more will happen in this direction.
+  bool complete() const { return finished_ || (discarding_ && !sending_); }
+  bool finished() const { return finished_; }
+  bool starved() const { return starved_; }
+  // Holds bytes that the kernel has not taken yet.
+  bool holds_bytes() const { return queued_ > 0; }
+  uint32_t queued() const { return queued_; }
+  uint64_t received() const { return received_; }
+  uint64_t sent() const { return sent_; }
+  uint64_t discarded() const { return received_ - sent_ - queued_; }
+
+ private:
+  void Enqueue(uint16_t buffer);
+  void Keep(uint16_t buffer);
+  void KeepAll();
+  void Link(uint16_t buffer);
+  void Consume(uint32_t bytes);
+  void DropQueue();
+  bool WantsReceive() const;
+  void ArmReceive();
+  void ArmSend();
+  void LeaveMultishot();
+  Token receive_token() const { return {receive_op_, generation_, index_}; }
+  Token send_token() const { return {send_op_, generation_, index_}; }
+
+  RelayEnv* env_;
+  int source_ = -1;
+  int sink_ = -1;
+  uint64_t received_ = 0;
+  uint64_t sent_ = 0;
+  uint32_t generation_;
+  uint32_t index_;
+
+  uint32_t queued_ = 0;       // bytes in the queue
+  uint32_t send_length_ = 0;  // bytes of the armed send
+  uint16_t head_ = BufferPool::kNone;
+  uint16_t tail_ = BufferPool::kNone;
+  Op receive_op_;
+  Op send_op_;
+
+  bool receiving_ : 1 = false;      // a receive is armed and its final completion has not come
+  bool multishot_ : 1 = false;      // the armed receive is a multishot one
+  bool leaving_multishot_ : 1 = false;  // its cancel was requested, to go on with single receives
+  bool sending_ : 1 = false;        // a send is armed and its completion has not come
+  bool blocked_ : 1 = false;        // the sink did not take all: buffers are held until the queue is empty
+  bool single_ : 1 = false;         // single receives instead of multishot ones (only without receive_credit)
+  bool poll_first_ : 1;             // the next receive would find nothing now
+  bool starved_ : 1 = false;        // waits for Feed
+  bool ended_ : 1 = false;          // the source will bring no more bytes
+  bool source_broken_ : 1 = false;  // the source's socket failed on its other direction
+  bool discarding_ : 1 = false;     // the sink is gone
+  bool finished_ : 1 = false;       // the end was passed on
+  uint8_t calm_ = 0;                // single receives in a row that found the queue empty
+};
+static_assert(sizeof(Relay) == 64, "one cache line of state per direction");
+
+}  // namespace ringmain

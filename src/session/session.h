@@ -1,0 +1,79 @@
+// Session: one client connection and its connection to a server.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "base/intrusive_list.h"
+#include "base/timer_wheel.h"
+#include "metrics/board.h"
+#include "session/relay.h"
+#include "upstream/upstream.h"
+
+namespace ringmain {
+
+// What all sessions of one listener share on one worker: where they go, by which rules, and the cells they count in. The worker
+// owns it; it outlives its sessions.
+struct Route {
+  uint32_t listener = 0;  // index in the configuration
+  Upstream* upstream = nullptr;
+  ListenerCells* listener_cells = nullptr;
+  UpstreamCells* upstream_cells = nullptr;
+  std::vector<ServerCells*> server_cells;  // by server index
+  SocketOptions socket_options;
+  Duration connect_timeout{};  // per try
+  uint32_t connect_tries = 1;
+  Duration idle_timeout{};         // zero is off
+  Duration half_closed_timeout{};  // zero is off
+};
+
+// The life of a session. From any state but the last a session may go to kClosing; there is no way back.
+enum class SessionState : uint8_t {
+  kConnecting,   // the client is here; a server is being connected, or the last try has just failed
+  kEstablished,  // both sides are connected
+  kClosing,      // everything armed was asked to end; waiting for the final completions
+};
+
+// Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
+struct Session : TimerWheel::Timer {
+  Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, const Route& route_in, int client)
+      : relays{Relay(env, Op::kReceiveFromClient, Op::kSendToServer, generation_in, index_in, true),
+               Relay(env, Op::kReceiveFromServer, Op::kSendToClient, generation_in, index_in, false)},
+        route(&route_in),
+        index(index_in),
+        generation(generation_in),
+        client_fd(client) {}
+
+  Relay& relay(Direction direction) { return relays[static_cast<size_t>(direction)]; }
+
+  // Written per message.
+  std::array<Relay, 2> relays;  // by Direction
+  ListLink<Session> dirty;      // linked: something happened in this turn
+
+  // Written when the state changes.
+  const Route* route;
+  uint32_t index;
+  uint32_t generation;
+  int client_fd;
+  int server_fd = -1;
+  SessionState state = SessionState::kConnecting;
+  CloseReason reason = CloseReason::kError;  // once `ending`
+  bool ending = false;         // a direction has ended: `reason` is settled
+  bool reset = false;          // both sides are closed with a reset
+  bool connect_armed = false;  // the connect is armed and its completion has not come
+  bool connect_timed_out = false;
+  bool has_server = false;  // a connection is reserved on tried[tries - 1]
+  uint8_t tries = 0;        // servers tried, the current one included
+  std::array<uint16_t, kMaxConnectTries> tried{};
+  ListLink<Session> starved;  // linked: a relay waits for a receive buffer
+  TimePoint accepted_at{};
+  TimePoint connect_started_at{};
+  TimePoint leave_at = TimePoint::max();  // while connecting: when a client that ended its stream is taken for gone
+  uint64_t quiet_bytes = 0;               // bytes moved until the last check
+  uint8_t quiet_checks = 0;               // checks in a row that saw no byte
+
+  uint16_t server() const { return tried[tries - 1u]; }  // REQUIRES: tries > 0
+};
+
+}  // namespace ringmain

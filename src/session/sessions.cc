@@ -1,0 +1,364 @@
+#include "session/sessions.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/check.h"
+
+namespace ringmain {
+namespace {
+
+constexpr Direction Opposite(Direction direction) {
+  return direction == Direction::kToServer ? Direction::kToClient : Direction::kToServer;
+}
+
+// The client never got a server: what it may have sent went nowhere, and a reset says so.
+constexpr bool IsRefusal(CloseReason reason) {
+  return reason == CloseReason::kNoServer || reason == CloseReason::kConnectFailed ||
+         reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles || reason == CloseReason::kClientLeft;
+}
+
+bool HalfClosed(const Session& session) { return session.relays[0].complete() || session.relays[1].complete(); }
+
+uint64_t BytesMoved(const Session& session) {
+  uint64_t bytes = 0;
+  for (const Relay& relay : session.relays) bytes += relay.received() + relay.sent();
+  return bytes;
+}
+
+struct Quiet {
+  Duration timeout{};  // zero is off
+  CloseReason reason = CloseReason::kIdleTimeout;
+};
+
+// How long the session may be without a byte as it stands, and what it is closed for then.
+Quiet QuietLimit(const Session& session) {
+  Quiet idle{session.route->idle_timeout, CloseReason::kIdleTimeout};
+  if (!HalfClosed(session)) return idle;
+  Quiet half_closed{session.route->half_closed_timeout, CloseReason::kHalfClosedTimeout};
+  if (half_closed.timeout.count() == 0) return idle;
+  return idle.timeout.count() != 0 && idle.timeout < half_closed.timeout ? idle : half_closed;
+}
+
+}  // namespace
+
+Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer)
+    : io_(io), env_{io, buffers, high_water}, cells_(cells), observer_(observer), timers_(io.Now()) {
+  RINGMAIN_CHECK(high_water > 2 * buffers.buffer_bytes());
+}
+
+void Sessions::Open(int client, const Route& route) {
+  Session& session = pool_.Create(env_, route, client);
+  session.accepted_at = io_.Now();
+  route.listener_cells->active.Add(1);
+  cells_.sessions.Add(1);
+  session.relay(Direction::kToServer).SetSource(client);
+  session.relay(Direction::kToClient).SetSink(client);
+  Touch(session);
+  StartConnect(session, CloseReason::kNoServer);
+}
+
+void Sessions::Handle(const Completion& completion) {
+  Session* session = pool_.Find(completion.token.index, completion.token.generation);
+  if (session == nullptr) [[unlikely]] {
+    // A session is freed only when nothing is armed, so this cannot be one of ours; a buffer must not be lost all the same.
+    if (completion.has_buffer) {
+      env_.buffers.Take(completion.buffer, 0);
+      env_.buffers.Release(completion.buffer);
+    }
+    return;
+  }
+  Direction direction = Direction::kToServer;
+  RelayEvent event = RelayEvent::kNone;
+  switch (completion.token.op) {
+    case Op::kReceiveFromServer:
+      direction = Direction::kToClient;
+      [[fallthrough]];
+    case Op::kReceiveFromClient:
+      event = session->relay(direction).OnReceive(completion);
+      break;
+    case Op::kSendToClient:
+      direction = Direction::kToClient;
+      [[fallthrough]];
+    case Op::kSendToServer:
+      event = session->relay(direction)
+                  .OnSend(completion, session->route->listener_cells->bytes[static_cast<size_t>(direction)]);
+      break;
+    case Op::kConnect:
+      OnConnect(*session, completion.result);
+      return;
+    default:
+      RINGMAIN_CHECK(false);
+  }
+  if (session->state == SessionState::kClosing) {
+    FinishClose(*session);
+    return;
+  }
+  Touch(*session);
+  if (event != RelayEvent::kNone) OnRelayEvent(*session, direction, event);
+}
+
+void Sessions::Flush() {
+  while (Session* session = dirty_.PopFront()) {
+    if (session->state == SessionState::kClosing) continue;
+    for (Relay& relay : session->relays) relay.Pump();
+    PassEnds(*session);
+  }
+  FeedStarved();
+  const BufferPool& buffers = env_.buffers;
+  cells_.buffers_held.Set(buffers.held());
+  cells_.buffers.Set(buffers.total());
+  cells_.buffer_bytes.Set(static_cast<int64_t>(buffers.total()) * buffers.buffer_bytes());
+}
+
+void Sessions::CloseAll(CloseReason reason) {
+  pool_.ForEach([&](Session& session) { Close(session, reason); });
+}
+
+void Sessions::RunTimers(TimePoint now) {
+  while (TimerWheel::Timer* timer = timers_.PopDue(now)) OnTimer(static_cast<Session&>(*timer), now);
+}
+
+void Sessions::Touch(Session& session) {
+  if (!session.dirty.linked) dirty_.PushBack(session);
+}
+
+// First in, first out, and no more sessions than there are buffers: the others would only starve again.
+void Sessions::FeedStarved() {
+  for (uint32_t left = env_.buffers.published(); left > 0 && !starved_.empty(); --left)
+    for (Relay& relay : starved_.PopFront()->relays)
+      if (relay.starved()) relay.Feed();
+}
+
+// ---- Connecting ----
+
+void Sessions::StartConnect(Session& session, CloseReason last_failure) {
+  std::optional<uint16_t> picked = session.route->upstream->Pick({session.tried.data(), session.tries});
+  if (!picked.has_value()) {
+    Close(session, last_failure);
+    return;
+  }
+  session.tried[session.tries++] = *picked;
+  session.has_server = true;
+  const SocketAddress& address = session.route->upstream->server(*picked).address();
+  int fd = io_.OpenSocket(address.family(), session.route->socket_options);
+  if ((fd == -EMFILE || fd == -ENFILE) && observer_.OnOutOfFiles())
+    fd = io_.OpenSocket(address.family(), session.route->socket_options);
+  if (fd == -EMFILE || fd == -ENFILE) {
+    session.route->server_cells[*picked]->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
+    Close(session, CloseReason::kNoFiles);
+    return;
+  }
+  if (fd < 0) {
+    ConnectTryFailed(session, ConnectFailureFromErrno(-fd), -fd);
+    return;
+  }
+  session.server_fd = fd;
+  session.connect_armed = true;
+  session.connect_timed_out = false;
+  session.connect_started_at = io_.Now();
+  io_.Connect({Op::kConnect, session.generation, session.index}, fd, address);
+  ScheduleConnectTimer(session);
+}
+
+void Sessions::OnConnect(Session& session, int result) {
+  session.connect_armed = false;
+  if (session.state == SessionState::kClosing)
+    FinishClose(session);
+  else if (result == 0)
+    Establish(session);
+  else if (session.connect_timed_out)
+    ConnectTryFailed(session, ConnectFailure::kTimeout, ETIMEDOUT);
+  else
+    ConnectTryFailed(session, ConnectFailureFromErrno(-result), -result);
+}
+
+void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int error) {
+  const Route& route = *session.route;
+  route.server_cells[session.server()]->connect_failures[static_cast<size_t>(failure)].Add();
+  observer_.OnConnectFailed(route, session.server(), failure, error);
+  ReleaseServer(session);
+  if (session.server_fd >= 0) io_.Close(session.server_fd);
+  session.server_fd = -1;
+  CloseReason reason =
+      failure == ConnectFailure::kTimeout ? CloseReason::kConnectTimeout : CloseReason::kConnectFailed;
+  if (session.tries < route.connect_tries)
+    StartConnect(session, reason);
+  else
+    Close(session, reason);
+}
+
+void Sessions::Establish(Session& session) {
+  const Route& route = *session.route;
+  TimePoint now = io_.Now();
+  route.upstream_cells->connect_duration.Observe(now - session.connect_started_at);
+  route.server_cells[session.server()]->connects.Add();
+  session.state = SessionState::kEstablished;
+  session.relay(Direction::kToServer).SetSink(session.server_fd);
+  session.relay(Direction::kToClient).SetSource(session.server_fd);
+  StartQuietTimer(session, now);
+  Touch(session);
+}
+
+void Sessions::ReleaseServer(Session& session) {
+  if (!session.has_server) return;
+  session.has_server = false;
+  session.route->upstream->server(session.server()).Release();
+}
+
+// ---- Ends of streams ----
+
+void Sessions::OnRelayEvent(Session& session, Direction direction, RelayEvent event) {
+  switch (event) {
+    case RelayEvent::kNone:
+      return;
+    case RelayEvent::kSourceEnded:
+      OnSourceEnded(session, direction, /*reset=*/false);
+      return;
+    case RelayEvent::kSourceReset:
+      OnSourceEnded(session, direction, /*reset=*/true);
+      return;
+    case RelayEvent::kSinkFailed:
+      OnSinkFailed(session, direction);
+      return;
+    case RelayEvent::kStarved:
+      cells_.receive_starvations.Add();
+      if (!session.starved.linked) starved_.PushBack(session);
+      return;
+  }
+}
+
+void Sessions::OnSourceEnded(Session& session, Direction direction, bool reset) {
+  bool client = direction == Direction::kToServer;
+  if (session.state == SessionState::kConnecting) {
+    // Only the client has a relay that receives yet.
+    if (reset) {
+      Close(session, CloseReason::kClientLeft);
+    } else {
+      SettleReason(session, CloseReason::kClientClosed);
+      if (session.relay(direction).received() == 0) {
+        session.leave_at = io_.Now() + kLeaveGrace;
+        ScheduleConnectTimer(session);
+      }
+    }
+    return;
+  }
+  if (!reset) {
+    SettleReason(session, client ? CloseReason::kClientClosed : CloseReason::kServerClosed);
+    return;
+  }
+  SettleReason(session, client ? CloseReason::kClientReset : CloseReason::kServerReset);
+  session.reset = true;
+  session.relay(Opposite(direction)).Discard();  // its sink is the socket that is gone
+  StartQuietTimer(session, io_.Now());
+}
+
+void Sessions::OnSinkFailed(Session& session, Direction direction) {
+  SettleReason(session, direction == Direction::kToServer ? CloseReason::kServerReset : CloseReason::kClientReset);
+  session.reset = true;
+  session.relay(direction).Discard();
+  // What the failed side sent before may still be in its socket; its end is a reset, however it shows.
+  session.relay(Opposite(direction)).BreakSource();
+  StartQuietTimer(session, io_.Now());
+}
+
+// The first end gives the reason, but for a reset, which outranks an orderly end.
+void Sessions::SettleReason(Session& session, CloseReason reason) {
+  bool resets = reason == CloseReason::kClientReset || reason == CloseReason::kServerReset;
+  if (session.ending && (session.reset || !resets)) return;
+  session.ending = true;
+  session.reason = reason;
+}
+
+// Passes on the end of each direction whose last byte was sent; closes the session when both are through.
+void Sessions::PassEnds(Session& session) {
+  if (session.state != SessionState::kEstablished || !session.ending) return;
+  Relay* passed = nullptr;
+  for (Relay& relay : session.relays)
+    if (relay.drained() && !relay.complete()) {
+      relay.Finish();
+      passed = &relay;
+    }
+  if (session.relays[0].complete() && session.relays[1].complete()) {
+    Close(session, session.reason);
+  } else if (passed != nullptr) {
+    if (!session.reset) io_.ShutdownSend(passed == &session.relays[0] ? session.server_fd : session.client_fd);
+    StartQuietTimer(session, io_.Now());
+  }
+}
+
+// ---- Timers ----
+
+void Sessions::ScheduleConnectTimer(Session& session) {
+  timers_.Schedule(session, std::min(session.connect_started_at + session.route->connect_timeout, session.leave_at));
+}
+
+void Sessions::StartQuietTimer(Session& session, TimePoint now) {
+  Duration timeout = QuietLimit(session).timeout;
+  session.quiet_bytes = BytesMoved(session);
+  session.quiet_checks = 0;
+  if (timeout.count() == 0)
+    timers_.Cancel(session);
+  else
+    timers_.Schedule(session, now + timeout / kQuietChecks);
+}
+
+void Sessions::OnTimer(Session& session, TimePoint now) {
+  if (session.state == SessionState::kConnecting) {
+    if (now >= session.leave_at) {
+      Close(session, CloseReason::kClientLeft);
+    } else if (session.connect_armed && !session.connect_timed_out) {
+      session.connect_timed_out = true;
+      io_.Cancel({Op::kConnect, session.generation, session.index});
+    }
+    return;
+  }
+  uint64_t bytes = BytesMoved(session);
+  Quiet limit = QuietLimit(session);
+  if (bytes != session.quiet_bytes) {
+    session.quiet_bytes = bytes;
+    session.quiet_checks = 0;
+  } else if (++session.quiet_checks >= kQuietChecks) {
+    Close(session, limit.reason);
+    return;
+  }
+  timers_.Schedule(session, now + limit.timeout / kQuietChecks);
+}
+
+// ---- Closing ----
+
+void Sessions::Close(Session& session, CloseReason reason) {
+  if (session.state == SessionState::kClosing) return;
+  session.state = SessionState::kClosing;
+  session.reason = reason;
+  for (const Relay& relay : session.relays) session.reset |= relay.holds_bytes();
+  session.reset |= IsRefusal(reason);
+  timers_.Cancel(session);
+  starved_.Remove(session);
+  if (session.connect_armed) io_.Cancel({Op::kConnect, session.generation, session.index});
+  for (Relay& relay : session.relays) relay.Stop();
+  FinishClose(session);
+}
+
+void Sessions::FinishClose(Session& session) {
+  if (session.connect_armed || session.relays[0].in_flight() || session.relays[1].in_flight()) return;
+  for (int fd : {session.client_fd, session.server_fd}) {
+    if (fd < 0) continue;
+    if (session.reset)
+      io_.CloseWithReset(fd);
+    else
+      io_.Close(fd);
+  }
+  ReleaseServer(session);
+  const Route& route = *session.route;
+  CloseReason reason = session.reason;
+  route.listener_cells->active.Add(-1);
+  route.listener_cells->closed[static_cast<size_t>(reason)].Add();
+  route.listener_cells->duration.Observe(io_.Now() - session.accepted_at);
+  cells_.sessions.Add(-1);
+  dirty_.Remove(session);
+  pool_.Destroy(session.index);
+  observer_.OnClosed(route, reason);
+}
+
+}  // namespace ringmain

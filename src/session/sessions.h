@@ -1,0 +1,94 @@
+// Sessions: all sessions of one worker, and every rule of their life.
+//
+//   Open ─► kConnecting ──► kEstablished ──► kClosing ──► freed
+//               └── no server, limits, client gone ──┘
+//
+// Closing is: ask every armed operation to end, wait for the final completion of each, close the sockets, free the slot. Ends of
+// streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut while
+// it still holds bytes is closed with a reset, so that a truncated stream never looks complete.
+//
+// A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
+#pragma once
+
+#include <optional>
+
+#include "base/intrusive_list.h"
+#include "base/slot_pool.h"
+#include "base/timer_wheel.h"
+#include "session/session.h"
+#include "uring/io.h"
+
+namespace ringmain {
+
+// What the worker wants to know.
+class SessionObserver {
+ public:
+  virtual ~SessionObserver() = default;
+  // Both sockets are closed and the session is gone.
+  virtual void OnClosed(const Route& route, CloseReason reason) = 0;
+  // A connect failed; another server may be tried.
+  virtual void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) = 0;
+  // No file descriptor was free for a server's side. True if the observer gave one back: then it is tried once more.
+  virtual bool OnOutOfFiles() = 0;
+};
+
+class Sessions {
+ public:
+  // A client that ended its stream before it sent a byte, while no server is connected yet, may have left or may wait for a server
+  // that speaks first; the two look the same. After this time it is taken to have left.
+  static constexpr Duration kLeaveGrace = seconds(1);
+  // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
+  // nothing per message.
+  static constexpr uint8_t kQuietChecks = 8;
+
+  // Everything passed outlives it.
+  Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer);
+  // REQUIRES: size() == 0.
+  ~Sessions() = default;
+
+  // Starts a session; takes over `client`, a non-blocking connected socket.
+  void Open(int client, const Route& route);
+  // Takes a completion of a session's operation; drops it if the session is gone.
+  void Handle(const Completion& completion);
+  void RunTimers(TimePoint now);
+  // Ends the turn: arms what the completions made necessary.
+  void Flush();
+  // Starts closing every session.
+  void CloseAll(CloseReason reason);
+
+  std::optional<TimePoint> NextWakeUp() const { return timers_.NextWakeUp(); }
+  size_t size() const { return pool_.size(); }
+
+ private:
+  void StartConnect(Session& session, CloseReason last_failure);
+  void OnConnect(Session& session, int result);
+  void ConnectTryFailed(Session& session, ConnectFailure failure, int error);
+  void Establish(Session& session);
+  void ReleaseServer(Session& session);
+
+  void OnRelayEvent(Session& session, Direction direction, RelayEvent event);
+  void OnSourceEnded(Session& session, Direction direction, bool reset);
+  void OnSinkFailed(Session& session, Direction direction);
+  void PassEnds(Session& session);
+
+  void OnTimer(Session& session, TimePoint now);
+  void ScheduleConnectTimer(Session& session);
+  void StartQuietTimer(Session& session, TimePoint now);
+
+  void Touch(Session& session);
+  void FeedStarved();
+  void Close(Session& session, CloseReason reason);
+  void FinishClose(Session& session);
+  void SettleReason(Session& session, CloseReason reason);
+
+  Io& io_;
+  RelayEnv env_;
+  WorkerCells& cells_;
+  SessionObserver& observer_;
+  TimerWheel timers_;
+  SlotPool<Session> pool_;
+  IntrusiveList<Session, &Session::dirty> dirty_;
+  IntrusiveList<Session, &Session::starved> starved_;
+};
+
+}  // namespace ringmain

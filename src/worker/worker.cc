@@ -1,0 +1,327 @@
+#include "worker/worker.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace ringmain {
+namespace {
+
+constexpr Duration kAcceptRetry = seconds(1);
+
+UniqueFd SpareFile() { return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+
+// Errors of accept(2) that are about one connection, or about the end of the request; any other says that accepting itself does not
+// work now.
+bool ConcernsOneConnection(int error) {
+  switch (error) {
+    case EAGAIN:
+    case EINTR:
+    case ECANCELED:
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case ETIMEDOUT:
+    case EPERM:  // a firewall rule
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+Worker::Worker(Options options, std::vector<WorkerListener> listeners, WorkerShared& shared, WorkerCells& cells)
+    : options_(std::move(options)),
+      listeners_(std::move(listeners)),
+      shared_(shared),
+      cells_(cells),
+      wake_(eventfd(0, EFD_CLOEXEC)) {
+  for (WorkerListener& listener : listeners_)
+    for (UniqueFd& socket : listener.sockets) acceptors_.push_back({&listener, std::move(socket)});
+}
+
+Worker::~Worker() { RINGMAIN_CHECK(!thread_.joinable()); }
+
+absl::Status Worker::Start() {
+  if (!wake_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  std::promise<absl::Status> set_up;
+  std::future<absl::Status> result = set_up.get_future();
+  thread_ = std::thread([this, set_up = std::move(set_up)]() mutable { Main(std::move(set_up)); });
+  absl::Status status = result.get();
+  if (!status.ok()) thread_.join();
+  return status;
+}
+
+void Worker::Post(uint32_t commands) {
+  commands_.fetch_or(commands, std::memory_order_release);
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));  // only fails when a wake-up is due anyway
+}
+
+void Worker::Join() {
+  if (thread_.joinable()) thread_.join();
+}
+
+void Worker::Main(std::promise<absl::Status> set_up) {
+  pthread_setname_np(pthread_self(), absl::StrCat("rm-worker-", options_.id).c_str());
+  absl::Status status = SetUp();
+  set_up.set_value(status);
+  if (status.ok()) Loop();
+  sessions_.reset();
+  io_.reset();
+  ring_.reset();
+  uint64_t one = 1;
+  [[maybe_unused]] ssize_t written = write(shared_.finished.get(), &one, sizeof(one));
+}
+
+absl::Status Worker::SetUp() {
+  absl::StatusOr<std::unique_ptr<Ring>> ring = Ring::Create(options_.ring, options_.features);
+  if (!ring.ok()) return ring.status();
+  ring_ = *std::move(ring);
+  absl::StatusOr<std::unique_ptr<RingIo>> io = RingIo::Create(*ring_, options_.buffers);
+  if (!io.ok()) return io.status();
+  io_ = *std::move(io);
+  SessionObserver& observer = *this;
+  sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
+  spare_file_ = SpareFile();
+  ArmWake();
+  for (uint32_t i = 0; i < acceptors_.size(); ++i) ArmAccept(i);
+  return absl::OkStatus();
+}
+
+void Worker::Loop() {
+  while (true) {
+    ring_->SubmitAndWait();
+    bool timed = ++turn_ % kLoopTurnSampling == 0;
+    TimePoint start = timed ? Clock::now() : TimePoint();
+    unsigned completions = ring_->Reap([this](const Completion& completion) { Handle(completion); });
+    sessions_->Flush();
+    if (resume_) ResumeAccepting();
+    UpdateTimer();
+    CountTurn(completions);
+    if (timed) cells_.loop_turn.Observe(Clock::now() - start);
+    if (finish_ && sessions_->size() == 0 && AllListeningClosed()) return;
+  }
+}
+
+void Worker::CountTurn(unsigned completions) {
+  cells_.completions.Add(completions);
+  cells_.enters.Add(ring_->enters() - counted_enters_);
+  counted_enters_ = ring_->enters();
+  if (ring_->overflowed()) [[unlikely]]
+    cells_.cq_overflows.Add();
+}
+
+void Worker::Handle(const Completion& completion) {
+  switch (completion.token.op) {
+    case Op::kAccept:
+      OnAccept(completion);
+      return;
+    case Op::kTimer:
+      if (completion.token.index == 0) OnTimer();  // else it is the completion of moving the timer
+      return;
+    case Op::kWake: {
+      ArmWake();
+      OnCommands(commands_.exchange(0, std::memory_order_acquire));
+      return;
+    }
+    case Op::kCancel:
+      return;
+    default:
+      sessions_->Handle(completion);
+  }
+}
+
+// ---- Commands and timers ----
+
+void Worker::ArmWake() {
+  io_uring_sqe* sqe = ring_->NextSqe();
+  io_uring_prep_read(sqe, wake_.get(), &wake_value_, sizeof(wake_value_), 0);
+  io_uring_sqe_set_data64(sqe, Token{Op::kWake, 0, 0}.Pack());
+}
+
+void Worker::OnCommands(uint32_t commands) {
+  if (commands & kStopAccepting) {
+    accepting_ = false;
+    CancelAccepts();
+    for (Acceptor& acceptor : acceptors_)
+      if (!acceptor.armed) CloseListening(acceptor);
+  }
+  if (commands & kFinish) finish_ = true;
+  if (commands & kCutDrain) sessions_->CloseAll(CloseReason::kDrainTimeout);
+  if (commands & kCutShutdown) sessions_->CloseAll(CloseReason::kShutdown);
+}
+
+// One timeout request is armed at most; it is moved when something earlier comes up, and let fire when it turns out too early.
+void Worker::UpdateTimer() {
+  std::optional<TimePoint> next = sessions_->NextWakeUp();
+  if (paused_ && (!next.has_value() || retry_at_ < *next)) next = retry_at_;
+  if (!next.has_value() || (timer_armed_ && timer_at_ <= *next)) return;
+  auto since_boot = std::chrono::duration_cast<Duration>(next->time_since_epoch()).count();
+  timer_value_ = {since_boot / 1'000'000'000, since_boot % 1'000'000'000};
+  io_uring_sqe* sqe = ring_->NextSqe();
+  Token armed{Op::kTimer, 0, 0};
+  if (timer_armed_) {
+    io_uring_prep_timeout_update(sqe, &timer_value_, armed.Pack(), IORING_TIMEOUT_ABS);
+    io_uring_sqe_set_data64(sqe, Token{Op::kTimer, 0, 1}.Pack());
+  } else {
+    io_uring_prep_timeout(sqe, &timer_value_, 0, IORING_TIMEOUT_ABS);
+    io_uring_sqe_set_data64(sqe, armed.Pack());
+  }
+  timer_armed_ = true;
+  timer_at_ = *next;
+}
+
+void Worker::OnTimer() {
+  timer_armed_ = false;
+  TimePoint now = Clock::now();
+  sessions_->RunTimers(now);
+  if (paused_ && now >= retry_at_) resume_ = true;
+}
+
+// ---- Accepting ----
+
+void Worker::ArmAccept(uint32_t index) {
+  Acceptor& acceptor = acceptors_[index];
+  acceptor.armed = true;
+  io_uring_sqe* sqe = ring_->NextSqe();
+  if (options_.features.multishot_accept)
+    io_uring_prep_multishot_accept(sqe, acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  else
+    io_uring_prep_accept(sqe, acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  io_uring_sqe_set_data64(sqe, Token{Op::kAccept, 0, index}.Pack());
+}
+
+void Worker::OnAccept(const Completion& completion) {
+  Acceptor& acceptor = acceptors_[completion.token.index];
+  if (!completion.more) acceptor.armed = acceptor.cancelling = false;
+  if (completion.result >= 0)
+    Admit(*acceptor.listener, completion.result);
+  else if (!ConcernsOneConnection(-completion.result))
+    PauseAccepting(-completion.result);
+  if (acceptor.armed) return;
+  if (!accepting_)
+    CloseListening(acceptor);
+  else if (!paused_)
+    ArmAccept(completion.token.index);
+}
+
+void Worker::Admit(WorkerListener& listener, int client) {
+  ListenerCells& cells = *listener.route.listener_cells;
+  cells.accepted.Add();
+  auto refuse = [&](CloseReason reason, LogLimiter& limiter, uint32_t max) {
+    io_->CloseWithReset(client);
+    cells.closed[static_cast<size_t>(reason)].Add();
+    if (limiter.Admit(Clock::now()))
+      Log(LogLevel::kWarn, "connection refused listener=", listener.shared->name, " reason=", std::string(ToString(reason)),
+          " max_connections=", max);
+  };
+  if (!shared_.limit.TryAcquire()) {
+    refuse(CloseReason::kProcessLimit, shared_.refused, shared_.limit.max());
+    return;
+  }
+  if (!listener.shared->limit.TryAcquire()) {
+    shared_.limit.Release();
+    refuse(CloseReason::kListenerLimit, listener.shared->refused, listener.shared->limit.max());
+    return;
+  }
+  sessions_->Open(client, listener.route);
+}
+
+// The table of files is full, or memory is short: what runs goes on, and clients wait in the accept queue until something is freed.
+void Worker::PauseAccepting(int error) {
+  retry_at_ = Clock::now() + kAcceptRetry;
+  if (paused_) return;
+  paused_ = true;
+  cells_.accept_pauses.Add();
+  cells_.accept_paused.Set(1);
+  CancelAccepts();
+  if (shared_.accept_paused.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "accepting paused: ", std::strerror(error), "; it goes on when a connection ends",
+        error == EMFILE ? " (raise the limit of open files: ulimit -n, LimitNOFILE= in systemd)" : "");
+}
+
+void Worker::ResumeAccepting() {
+  resume_ = false;
+  if (!paused_) return;
+  if (!spare_file_.valid()) spare_file_ = SpareFile();
+  if (!spare_file_.valid()) {
+    retry_at_ = Clock::now() + kAcceptRetry;
+    return;
+  }
+  paused_ = false;
+  cells_.accept_paused.Set(0);
+  if (!accepting_) return;
+  for (uint32_t i = 0; i < acceptors_.size(); ++i)
+    if (!acceptors_[i].armed) ArmAccept(i);
+}
+
+void Worker::CancelAccepts() {
+  for (uint32_t i = 0; i < acceptors_.size(); ++i) {
+    Acceptor& acceptor = acceptors_[i];
+    if (!acceptor.armed || acceptor.cancelling) continue;
+    acceptor.cancelling = true;
+    ring_->Cancel({Op::kAccept, 0, i});
+  }
+}
+
+// Connections that wait in the accept queue were made in good faith: closing the socket would reset them, so they are served first.
+void Worker::CloseListening(Acceptor& acceptor) {
+  if (!acceptor.socket.valid()) return;
+  while (true) {
+    int client = accept4(acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client >= 0)
+      Admit(*acceptor.listener, client);
+    else if (errno != EINTR && errno != ECONNABORTED)
+      break;
+  }
+  acceptor.socket.reset();
+}
+
+bool Worker::AllListeningClosed() const {
+  for (const Acceptor& acceptor : acceptors_)
+    if (acceptor.socket.valid()) return false;
+  return true;
+}
+
+// ---- What sessions report ----
+
+void Worker::OnClosed(const Route& route, CloseReason reason) {
+  SharedListener& listener = *listeners_[route.listener].shared;
+  listener.limit.Release();
+  shared_.limit.Release();
+  resume_ = paused_;
+  if (reason != CloseReason::kNoServer) return;
+  if (std::optional<uint64_t> more = listener.no_server.Admit(Clock::now()))
+    Log(LogLevel::kError, "no server is up: client closed listener=", listener.name,
+        " upstream=", route.upstream->name(), " not_logged=", *more);
+}
+
+void Worker::OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) {
+  if (std::optional<uint64_t> more = shared_.connect_failed.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "connect failed upstream=", route.upstream->name(),
+        " server=", route.upstream->server(server).name(), " reason=", std::string(ToString(failure)),
+        " error=\"", std::strerror(error), "\" not_logged=", *more);
+}
+
+bool Worker::OnOutOfFiles() {
+  PauseAccepting(EMFILE);
+  if (!spare_file_.valid()) return false;
+  spare_file_.reset();
+  return true;
+}
+
+}  // namespace ringmain

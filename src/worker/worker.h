@@ -1,0 +1,141 @@
+// Worker: one thread, one ring, its own listening sockets, buffers, timers and sessions. It never waits for another thread.
+//
+// Shared with other workers are, per connection and never per message: the servers (upstream/), the connection limits, and the log
+// limiters. Other threads talk to a worker only through Post.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "base/unique_fd.h"
+#include "log/log.h"
+#include "metrics/board.h"
+#include "session/sessions.h"
+#include "uring/ring_io.h"
+#include "worker/connection_limit.h"
+
+namespace ringmain {
+
+// What the workers share about one listener. Outlives them.
+struct SharedListener {
+  SharedListener(std::string name_in, uint32_t max_connections) : name(std::move(name_in)), limit(max_connections) {}
+  const std::string name;
+  ConnectionLimit limit;
+  LogLimiter refused;
+  LogLimiter no_server;
+};
+
+// What the workers share. Outlives them.
+struct WorkerShared {
+  explicit WorkerShared(uint32_t max_connections) : limit(max_connections) {}
+  ConnectionLimit limit;
+  LogLimiter refused;
+  LogLimiter connect_failed;
+  LogLimiter accept_paused;
+  UniqueFd finished;  // an eventfd that counts the workers whose thread is through
+};
+
+// One worker's share of a listener.
+struct WorkerListener {
+  SharedListener* shared = nullptr;
+  Route route;
+  std::vector<UniqueFd> sockets;  // one per address
+};
+
+class Worker final : private SessionObserver {
+ public:
+  struct Options {
+    uint32_t id = 0;
+    Features features;
+    RingSize ring;
+    BufferPool::Options buffers;
+    uint32_t high_water = 256 << 10;
+  };
+  enum Command : uint32_t {
+    kStopAccepting = 1,  // serve what waits in the accept queues, close the listening sockets
+    kFinish = 2,         // end the thread once no session is left
+    kCutDrain = 4,       // close every session: CloseReason::kDrainTimeout
+    kCutShutdown = 8,    // close every session: CloseReason::kShutdown
+  };
+  // Of so many loop turns one is timed.
+  static constexpr uint32_t kLoopTurnSampling = 16;
+
+  Worker(Options options, std::vector<WorkerListener> listeners, WorkerShared& shared, WorkerCells& cells);
+  // REQUIRES: the thread was never started, or Join returned.
+  ~Worker() override;
+
+  // Starts the thread and waits until it accepts connections. Errors: the ring cannot be set up.
+  absl::Status Start();
+  // Thread-safe. `commands` is a set of Command bits.
+  void Post(uint32_t commands);
+  // Waits for the end of the thread (Post kStopAccepting | kFinish first).
+  void Join();
+
+ private:
+  struct Acceptor {
+    WorkerListener* listener;
+    UniqueFd socket;
+    bool armed = false;       // an accept is armed and its final completion has not come
+    bool cancelling = false;  // its cancel was requested
+  };
+
+  void Main(std::promise<absl::Status> set_up);
+  absl::Status SetUp();
+  void Loop();
+  void Handle(const Completion& completion);
+  void CountTurn(unsigned completions);
+
+  void ArmWake();
+  void OnCommands(uint32_t commands);
+  void UpdateTimer();
+  void OnTimer();
+
+  void ArmAccept(uint32_t index);
+  void OnAccept(const Completion& completion);
+  void Admit(WorkerListener& listener, int client);
+  void PauseAccepting(int error);
+  void ResumeAccepting();
+  void CancelAccepts();
+  void CloseListening(Acceptor& acceptor);
+  bool AllListeningClosed() const;
+
+  void OnClosed(const Route& route, CloseReason reason) override;
+  void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
+  bool OnOutOfFiles() override;
+
+  const Options options_;
+  std::vector<WorkerListener> listeners_;
+  WorkerShared& shared_;
+  WorkerCells& cells_;
+  std::thread thread_;
+
+  // Written by any thread.
+  std::atomic<uint32_t> commands_{0};
+  UniqueFd wake_;  // an eventfd: a read is armed on it
+
+  // The worker thread's own.
+  std::unique_ptr<Ring> ring_;
+  std::unique_ptr<RingIo> io_;
+  std::unique_ptr<Sessions> sessions_;
+  std::vector<Acceptor> acceptors_;
+  UniqueFd spare_file_;  // given up when the table of files is full, so that an accepted client still gets its server
+  bool accepting_ = true;
+  bool paused_ = false;
+  bool resume_ = false;  // a file was freed in this turn
+  TimePoint retry_at_{};  // paused: when to try again even if no file of ours was freed
+  bool finish_ = false;
+  uint64_t wake_value_ = 0;
+  __kernel_timespec timer_value_{};
+  bool timer_armed_ = false;
+  TimePoint timer_at_{};
+  uint32_t turn_ = 0;
+  uint64_t counted_enters_ = 0;
+};
+
+}  // namespace ringmain
