@@ -8,6 +8,8 @@
 namespace ringmain {
 namespace {
 
+static_assert(kAdminFileDescriptors >= 2 * kHttpFileDescriptors);
+
 class HttpAdminServer final : public AdminServer {
  public:
   explicit HttpAdminServer(AdminView view) : view_(std::move(view)) {}

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,6 +34,9 @@ struct AdminView {
   const std::atomic<bool>* draining = nullptr;
 };
 
+// File descriptors that an AdminServer may hold at once: the process keeps them out of what sessions may use.
+inline constexpr uint32_t kAdminFileDescriptors = 64;
+
 class AdminServer {
  public:
   // Serves everything on config->admin_listen and, if configured, /metrics /healthz /readyz on metrics_listen, until destroyed.
@@ -40,7 +44,7 @@ class AdminServer {
   // setting to change. REQUIRES: called with every signal blocked that civetweb's threads must not take (they inherit the mask); the
   // pointers of `view` are not null, and its lists are as long as the configuration's and the board's.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(AdminView view);
-  // Ends the threads; returns within 2 s (a client that holds a connection open is noticed that late).
+  // Ends the threads: at once, or within 2 s per address if a client holds a connection open.
   virtual ~AdminServer() = default;
 
   // Bound addresses: the port the kernel chose where 0 was configured.

@@ -118,16 +118,19 @@ absl::Status CivetwebServer::Start() {
   std::string listen = address_.ToString();
   std::string threads = absl::StrCat(kHttpThreads);
   std::string timeout = absl::StrCat(std::chrono::milliseconds(kHttpTimeout).count());
+  std::string queue = absl::StrCat(kHttpQueue);
   const char* options[] = {"listening_ports",
                            listen.c_str(),
                            "num_threads",
                            threads.c_str(),
                            "request_timeout_ms",
                            timeout.c_str(),
-                           "max_request_size",
-                           "16384",
+                           "connection_queue",
+                           queue.c_str(),
                            "enable_keep_alive",
                            "no",
+                           "max_request_size",
+                           "16384",
                            "tcp_nodelay",
                            "1",
                            nullptr};

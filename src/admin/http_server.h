@@ -17,6 +17,10 @@
 namespace ringmain {
 
 inline constexpr int kHttpThreads = 10;
+inline constexpr int kHttpQueue = 10;  // accepted connections that wait for a thread
+// File descriptors that a server may hold: the listening one, a connection and a /proc file per thread, the queue, and
+// the one in accept.
+inline constexpr int kHttpFileDescriptors = 1 + 2 * kHttpThreads + kHttpQueue + 1;
 inline constexpr std::chrono::seconds kHttpTimeout{
     5};  // for the headers, and for each wait for the client to take more of a body
 
