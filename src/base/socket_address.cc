@@ -27,6 +27,9 @@ absl::Status Invalid(std::string_view text, std::string_view what) {
 
 absl::StatusOr<SocketAddress> SocketAddress::Parse(std::string_view text) {
   SocketAddress result;
+  if (text.empty()) return Invalid(text, "is empty");
+  // C strings would end there: the kernel would get another address than the one written.
+  if (text.find('\0') != std::string_view::npos) return Invalid(text, "has a zero byte");
   if (text.starts_with(kUnixPrefix)) {
     std::string_view path = text.substr(kUnixPrefix.size());
     auto* un = reinterpret_cast<sockaddr_un*>(&result.storage_);
@@ -46,6 +49,7 @@ absl::StatusOr<SocketAddress> SocketAddress::Parse(std::string_view text) {
     return Invalid(text, "has no valid port (0 to 65535)");
 
   std::string host(text.substr(0, colon));
+  if (host.empty()) return Invalid(text, "has no host (0.0.0.0 or [::] is every one)");
   if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
     auto* in6 = reinterpret_cast<sockaddr_in6*>(&result.storage_);
     if (inet_pton(AF_INET6, host.substr(1, host.size() - 2).c_str(), &in6->sin6_addr) != 1)
