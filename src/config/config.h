@@ -1,7 +1,7 @@
 // The configuration of a ringmain process, as immutable values.
 //
-// Invariant: a Config that exists is valid (LoadFile, LoadText and FromCommandLine return one or an error), and is never
-// mutated; threads share it as std::shared_ptr<const Config>. Defaults here are the documented defaults.
+// Invariant: a Config that exists is valid (LoadFile, LoadText and FromCommandLine return one or an error), and is
+// never mutated; threads share it as std::shared_ptr<const Config>. Defaults here are the documented defaults.
 #pragma once
 
 #include <cstdint>
@@ -55,7 +55,7 @@ struct ListenerConfig {
   std::vector<SocketAddress> listen;  // at least one
   std::string upstream;               // the name of an existing upstream
   std::optional<uint32_t> max_connections;
-  milliseconds idle_timeout{0};             // off
+  milliseconds idle_timeout{0};              // off
   milliseconds half_closed_timeout{300000};  // without a byte; 0 is off
   seconds keepalive{30};                     // idle time before the first TCP keep-alive probe; 0 is off
   uint32_t backlog = 4096;
@@ -67,9 +67,9 @@ struct LogConfig {
 };
 
 struct LimitsConfig {
-  std::optional<uint32_t> max_connections;       // none: (file descriptors - reserve) / 2
+  std::optional<uint32_t> max_connections;          // none: (file descriptors - reserve) / 2
   uint64_t buffer_per_direction_bytes = 256 << 10;  // what one direction of a session may hold, 16 KiB to 64 MiB
-  std::optional<uint64_t> memory_bytes;          // none: a quarter of the cgroup's limit or of RAM
+  std::optional<uint64_t> memory_bytes;             // none: a quarter of the cgroup's limit or of RAM
 };
 
 struct DrainConfig {
@@ -77,14 +77,22 @@ struct DrainConfig {
   milliseconds timeout{30000};
 };
 
+inline constexpr std::string_view kDefaultAdminAddress = "127.0.0.1:9900";
+
 inline constexpr uint32_t kMaxConnectTries = 8;
-inline constexpr uint32_t kMaxServers = 4096;     // of one upstream
+inline constexpr uint32_t kMaxServers = 4096;  // of one upstream
 inline constexpr uint32_t kMaxServerWeight = 256;
 inline constexpr uint32_t kMaxWorkers = 256;
+inline constexpr uint32_t kMaxUpstreams = 1024;
+inline constexpr uint32_t kMaxAllServers = 65536;  // of all upstreams
+inline constexpr uint32_t kMaxListeners = 1024;
+inline constexpr uint32_t kMaxListenAddresses = 64;  // of one listener
+inline constexpr uint32_t kMaxConnections = 10'000'000;
+inline constexpr size_t kMaxConfigFileBytes = 4 << 20;
 
 struct Config {
   std::optional<uint32_t> workers;  // none: the CPUs this process may use
-  SocketAddress admin_listen;       // 127.0.0.1:9900 unless configured; never unix
+  SocketAddress admin_listen;       // kDefaultAdminAddress unless configured; never unix
   std::optional<SocketAddress> metrics_listen;
   LogConfig log;
   LimitsConfig limits;

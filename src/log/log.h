@@ -1,7 +1,7 @@
 // Logs: set-up, and a limiter for messages that a peer can cause at will. The only place that knows spdlog.
 //
-// Lines go to standard error through a bounded queue and one background thread; a full queue drops the oldest line, so a caller never
-// waits. Use: Log(LogLevel::kInfo, "listening name=", name, " address=", address).
+// Lines go to standard error through a bounded queue and one background thread; a full queue drops the oldest line, so
+// a caller never waits. Use: Log(LogLevel::kInfo, "listening name=", name, " address=", address).
 #pragma once
 
 #include <atomic>
@@ -16,9 +16,11 @@
 
 namespace ringmain {
 
-// Call once before other threads start; until then lines go straight to standard error. Thread-compatible.
+// Call once before other threads start; until then lines go straight to standard error. The background thread has all
+// signals blocked, so the caller may block its own afterwards. REQUIRES: not set up, or shut down since.
 void SetUpLog(const LogConfig& config);
-// Flushes what is queued and ends the background thread. Later lines go straight to standard error.
+// Writes what is queued and ends the background thread. Later lines go straight to standard error. REQUIRES: no other
+// thread logs.
 void ShutDownLog();
 
 bool LogEnabled(LogLevel level);
@@ -30,8 +32,8 @@ void Log(LogLevel level, const Parts&... parts) {
   if (LogEnabled(level)) LogLine(level, absl::StrCat(parts...));
 }
 
-// Lets one message of a kind through per interval and counts the others. Pure but for its own state; one per kind of message.
-// Thread-safe, lock-free.
+// Lets one message of a kind through per interval and counts the others. Pure but for its own state; one per kind of
+// message. Thread-safe, lock-free.
 class LogLimiter {
  public:
   explicit LogLimiter(Duration interval = seconds(1)) : interval_(interval) {}

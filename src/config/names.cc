@@ -1,0 +1,9 @@
+#include "config/names.h"
+
+namespace ringmain {
+
+std::string_view ToString(BalanceMethod method) { return NameOf(kBalanceNames, method); }
+std::string_view ToString(LogFormat format) { return NameOf(kLogFormatNames, format); }
+std::string_view ToString(LogLevel level) { return NameOf(kLogLevelNames, level); }
+
+}  // namespace ringmain

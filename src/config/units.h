@@ -1,0 +1,26 @@
+// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`) and plain
+// numbers. Pure.
+//
+// A value is decimal digits followed by its unit, without a sign, a fraction or a space. A value too large to hold
+// becomes the largest that can be held, so that the caller's check of the range refuses it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+
+namespace ringmain {
+
+// None if `text` is not of the form.
+std::optional<uint64_t> ParseNumber(std::string_view text);
+std::optional<milliseconds> ParseDuration(std::string_view text);
+std::optional<uint64_t> ParseSize(std::string_view text);  // bytes
+
+// The form that the parsers take, in the largest unit that holds the value exactly. REQUIRES: not negative.
+std::string FormatDuration(milliseconds value);
+std::string FormatSize(uint64_t bytes);
+
+}  // namespace ringmain

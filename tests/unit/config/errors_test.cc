@@ -1,0 +1,354 @@
+// Every mistake in a configuration file, with its place and its words: YAML in, lines out.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "config/config.h"
+
+namespace ringmain {
+namespace {
+
+struct Case {
+  std::string yaml;
+  std::vector<std::string> errors;  // `line:col: message`
+};
+
+// Complete the rest of a file whose beginning is under test.
+constexpr char kListeners[] = "listeners: [{ name: l, listen: 127.0.0.1:8080, upstream: u }]\n";
+constexpr char kUpstreams[] = "upstreams: [{ name: u, servers: [{ address: 127.0.0.1:7001 }] }]\n";
+
+std::string ErrorsOf(const std::string& yaml, const std::string& file = "f") {
+  return std::string(LoadText(yaml, file).status().message());
+}
+
+void Check(const std::vector<Case>& cases, const std::string& rest) {
+  for (const Case& c : cases) {
+    std::vector<std::string> lines;
+    for (const std::string& error : c.errors) lines.push_back(absl::StrCat("f:", error));
+    EXPECT_EQ(ErrorsOf(c.yaml + rest), absl::StrJoin(lines, "\n")) << c.yaml;
+  }
+}
+
+TEST(ErrorsTest, OfTheTopLevel) {
+  Check(
+      {
+          {"workers: 0\n", {"1:10: workers: '0' is out of range; write 1 to 256, or auto"}},
+          {"workers: 257\n", {"1:10: workers: '257' is out of range; write 1 to 256, or auto"}},
+          {"workers: 4294967297\n", {"1:10: workers: '4294967297' is out of range; write 1 to 256, or auto"}},
+          {"workers: -1\n", {"1:10: workers: '-1' is not valid; write a whole number, or auto"}},
+          {"workers: 1.5\n", {"1:10: workers: '1.5' is not valid; write a whole number, or auto"}},
+          {"workers: Auto\n", {"1:10: workers: 'Auto' is not valid; write a whole number, or auto"}},
+          {"workers: [1]\n", {"1:10: workers must be a single value, not a list"}},
+          {"workers: {}\n", {"1:10: workers must be a single value, not a map"}},
+          {"workers:\n", {"1:1: workers has no value; give it one or leave the key out"}},
+          {"workers: ~\n", {"1:1: workers has no value; give it one or leave the key out"}},
+          {"workers: null\n", {"1:1: workers has no value; give it one or leave the key out"}},
+          {"workers: ''\n", {"1:10: workers: '' is not valid; write a whole number, or auto"}},
+          {"workers: \"a\\nb\"\n", {"1:10: workers: 'a\\nb' is not valid; write a whole number, or auto"}},
+          {"wrokers: 1\n", {"1:1: unknown key 'wrokers'; did you mean 'workers'?"}},
+          {"listener: 1\n", {"1:1: unknown key 'listener'; did you mean 'listeners'?"}},
+          {"zzz: 1\n",
+           {"1:1: unknown key 'zzz'; known: workers, admin, metrics, log, limits, drain, listeners, upstreams"}},
+          {"zzz:\n",
+           {"1:1: unknown key 'zzz'; known: workers, admin, metrics, log, limits, drain, listeners, upstreams"}},
+          {"workers: 1\nworkers: 2\n", {"2:1: duplicate key 'workers'; it is first at line 1, keep one of them"}},
+          {"[a, b]: 1\n", {"1:1: a key must be a word, not a list"}},
+          {"? { a: b }\n: 1\n", {"1:3: a key must be a word, not a map"}},
+          {"~: 1\n", {"1:1: a key must be a word, not empty"}},
+          {"admin: 127.0.0.1:1\n", {"1:8: admin must be a map of keys, not a single value"}},
+          {"admin: [{}]\n", {"1:8: admin must be a map of keys, not a list"}},
+          {"log:\n", {"1:1: log has no value; give it one or leave the key out"}},
+          {"drain: 5s\n", {"1:8: drain must be a map of keys, not a single value"}},
+          {"limits: off\n", {"1:9: limits must be a map of keys, not a single value"}},
+      },
+      absl::StrCat(kListeners, kUpstreams));
+}
+
+TEST(ErrorsTest, OfTheSections) {
+  constexpr char kForms[] = "; write 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock";
+  constexpr char kDuration[] = "is not valid; write a duration such as 250ms, 2s, 10m or 1h";
+  constexpr char kSize[] = "is not valid; write a size such as 512B, 64KiB, 16MiB or 1GiB";
+  Check(
+      {
+          {"admin: { listen: 9900 }\n", {absl::StrCat("1:18: listen: address '9900' has no port", kForms)}},
+          {"admin: { listen: unix:/x }\n",
+           {"1:18: listen: 'unix:/x' is a unix address; write host:port such as 127.0.0.1:9900"}},
+          {"admin: { listen: off }\n", {absl::StrCat("1:18: listen: address 'off' has no port", kForms)}},
+          {"admin: { listen: [127.0.0.1:1] }\n", {"1:18: listen must be a single value, not a list"}},
+          {"admin: { lisen: 1 }\n", {"1:10: unknown key 'lisen'; did you mean 'listen'?"}},
+          {"metrics: { listen: unix:/x }\n",
+           {"1:20: listen: 'unix:/x' is a unix address; write host:port such as 127.0.0.1:9900"}},
+          {"metrics: { port: 1 }\n", {"1:12: unknown key 'port'; known: listen"}},
+          {"log: { level: warning }\n",
+           {"1:15: level: 'warning' is not known; write trace or debug or info or warn or error"}},
+          {"log: { format: xml }\n", {"1:16: format: 'xml' is not known; write text or json"}},
+          {"log: { level: [] }\n", {"1:15: level must be a single value, not a list"}},
+          {"log: { levl: info }\n", {"1:8: unknown key 'levl'; did you mean 'level'?"}},
+          {"limits: { max_connections: 0 }\n",
+           {"1:28: max_connections: '0' is out of range; write 1 to 10000000, or auto"}},
+          {"limits: { max_connections: 10000001 }\n",
+           {"1:28: max_connections: '10000001' is out of range; write 1 to 10000000, or auto"}},
+          {"limits: { buffer_per_direction: 1KiB }\n",
+           {"1:33: buffer_per_direction: '1KiB' is out of range; write 16KiB to 64MiB"}},
+          {"limits: { buffer_per_direction: 65MiB }\n",
+           {"1:33: buffer_per_direction: '65MiB' is out of range; write 16KiB to 64MiB"}},
+          {"limits: { buffer_per_direction: 262144 }\n",
+           {absl::StrCat("1:33: buffer_per_direction: '262144' ", kSize)}},
+          {"limits: { memory: 1GB }\n", {absl::StrCat("1:19: memory: '1GB' ", kSize, ", or auto")}},
+          {"limits: { memory: 1KiB }\n", {"1:19: memory: '1KiB' is out of range; write 1MiB to 64TiB, or auto"}},
+          {"limits: { memory: 99999999TiB }\n",
+           {"1:19: memory: '99999999TiB' is out of range; write 1MiB to 64TiB, or auto"}},
+          {"drain: { delay: 2h }\n", {"1:17: delay: '2h' is out of range; write 0s to 1h"}},
+          {"drain: { timeout: 30 }\n", {absl::StrCat("1:19: timeout: '30' ", kDuration)}},
+          {"drain: { timeout: -1s }\n", {absl::StrCat("1:19: timeout: '-1s' ", kDuration)}},
+          {"drain: { timeout: off }\n", {absl::StrCat("1:19: timeout: 'off' ", kDuration)}},
+          {"drain: { timeout: 169h }\n", {"1:19: timeout: '169h' is out of range; write 0s to 168h"}},
+      },
+      absl::StrCat(kListeners, kUpstreams));
+}
+
+TEST(ErrorsTest, OfListeners) {
+  constexpr char kForms[] = "; write 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock";
+  // Ends with one key of the only listener.
+  auto with = [](const std::string& line) {
+    return "listeners:\n  - name: l\n    listen: 127.0.0.1:1\n    upstream: u\n    " + line + "\n";
+  };
+  Check(
+      {
+          {"", {"1:1: missing key 'listeners'"}},
+          {"listeners:\n", {"1:1: listeners has no value; give it one or leave the key out"}},
+          {"listeners: []\n", {"1:12: listeners is empty; it needs at least one item"}},
+          {"listeners: x\n", {"1:12: listeners must be a list, not a single value"}},
+          {"listeners: { name: x }\n", {"1:12: listeners must be a list, not a map"}},
+          {"listeners:\n  - x\n", {"2:5: a listener must be a map of keys, not a single value"}},
+          {"listeners:\n  -\n  - ~\n",
+           {"3:3: listeners has an item without a value; fill it in or take it out",
+            "3:5: listeners has an item without a value; fill it in or take it out"}},
+          {"listeners:\n  - {}\n",
+           {"2:5: missing key 'name'", "2:5: missing key 'listen'", "2:5: missing key 'upstream'"}},
+          {"listeners:\n  - { name: l, listen: 127.0.0.1:1, upstream: }\n",
+           {"2:37: upstream has no value; give it one or leave the key out"}},
+          {with("names: x"), {"5:5: unknown key 'names'; did you mean 'name'?"}},
+          {with("servers: x"),
+           {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
+            "idle_timeout, half_closed_timeout, keepalive, backlog"}},
+          {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
+          {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
+          {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
+          {with("idle_timeout: 0s"), {"5:19: idle_timeout: '0s' is out of range; write 1ms to 8760h, or off"}},
+          {with("idle_timeout: 8761h"), {"5:19: idle_timeout: '8761h' is out of range; write 1ms to 8760h, or off"}},
+          {with("idle_timeout: never"),
+           {"5:19: idle_timeout: 'never' is not valid; write a duration such as 250ms, 2s, "
+            "10m or 1h, or off"}},
+          {with("half_closed_timeout: 0ms"),
+           {"5:26: half_closed_timeout: '0ms' is out of range; write 1ms to 8760h, or off"}},
+          {with("keepalive: 0s"), {"5:16: keepalive: '0s' is out of range; write 1s to 9h, or off"}},
+          {with("keepalive: 10h"), {"5:16: keepalive: '10h' is out of range; write 1s to 9h, or off"}},
+          {with("keepalive: 1500ms"), {"5:16: keepalive: '1500ms' is not a whole number of seconds; write such as 2s"}},
+          {with("backlog: 0"), {"5:14: backlog: '0' is out of range; write 1 to 65535"}},
+          {with("backlog: 65536"), {"5:14: backlog: '65536' is out of range; write 1 to 65535"}},
+          {with("backlog: auto"), {"5:14: backlog: 'auto' is not valid; write a whole number"}},
+          {"listeners: [{ name: 'a b', listen: 127.0.0.1:1, upstream: u }]\n",
+           {"1:21: name: 'a b' is not valid; write 1 to 64 letters, digits, '.', '_' or '-'"}},
+          {"listeners: [{ name: '', listen: 127.0.0.1:1, upstream: u }]\n",
+           {"1:21: name: '' is not valid; write 1 to 64 letters, digits, '.', '_' or '-'"}},
+          {"listeners: [{ name: l, listen: 127.0.0.1:1, upstream: w }]\n",
+           {"1:55: upstream 'w' does not exist; known: u"}},
+          {"listeners: [{ name: l, listen: 127.0.0.1:1, upstream: uu }]\n",
+           {"1:55: upstream 'uu' does not exist; did you mean 'u'?"}},
+          {"listeners: [{ name: l, listen: [], upstream: u }]\n",
+           {"1:32: listen is empty; it needs at least one item"}},
+          {"listeners: [{ name: l, listen: {}, upstream: u }]\n", {"1:32: listen must be a single value, not a map"}},
+          {"listeners: [{ name: l, listen: [[127.0.0.1:1]], upstream: u }]\n",
+           {"1:33: listen must be a single value, not a list"}},
+          {"listeners: [{ name: l, listen: [127.0.0.1:1, localhost:2], upstream: u }]\n",
+           {absl::StrCat(
+               "1:46: listen: address 'localhost:2' is not a valid IPv4 address (host names are not supported)",
+               kForms)}},
+          {"listeners:\n  - { name: l, listen: 127.0.0.1:1, upstream: u }\n"
+           "  - { name: l, listen: 127.0.0.1:2, upstream: u }\n",
+           {"3:13: listener name 'l' is already used at line 2"}},
+          {"listeners:\n  - { name: l, listen: 127.0.0.1:1, upstream: u }\n"
+           "  - { name: m, listen: 127.0.0.1:01, upstream: u }\n",
+           {"3:24: listen address '127.0.0.1:1' is already used at line 2"}},
+          {"listeners: [{ name: l, listen: [unix:/x, unix:/x], upstream: u }]\n",
+           {"1:42: listen address 'unix:/x' is already used at line 1"}},
+          {"admin: { listen: 127.0.0.1:1 }\nmetrics: { listen: 127.0.0.1:1 }\n"
+           "listeners: [{ name: l, listen: 127.0.0.1:1, upstream: u }]\n",
+           {"2:20: listen address '127.0.0.1:1' is already used at line 1",
+            "3:32: listen address '127.0.0.1:1' is already used at line 1"}},
+          {"listeners: [{ name: l, listen: 127.0.0.1:9900, upstream: u }]\n",
+           {"1:32: listen address '127.0.0.1:9900' is that of the admin server; change it or admin.listen"}},
+      },
+      kUpstreams);
+}
+
+TEST(ErrorsTest, OfUpstreams) {
+  auto with = [](const std::string& line) {
+    return "upstreams:\n  - name: u\n    servers: [{ address: 127.0.0.1:1 }]\n    " + line + "\n";
+  };
+  Check(
+      {
+          {"", {"1:1: missing key 'upstreams'"}},
+          {"upstreams: {}\n", {"1:12: upstreams must be a list, not a map"}},
+          {"upstreams:\n  - u\n", {"2:5: an upstream must be a map of keys, not a single value"}},
+          {"upstreams:\n  - {}\n", {"2:5: missing key 'name'", "2:5: missing key 'servers'"}},
+          {with("conect_timeout: 1s"), {"4:5: unknown key 'conect_timeout'; did you mean 'connect_timeout'?"}},
+          {with("balance: random"), {"4:14: balance: 'random' is not known; write round_robin or least_connections"}},
+          {with("connect_timeout: 0s"), {"4:22: connect_timeout: '0s' is out of range; write 1ms to 1h"}},
+          {with("connect_timeout: off"),
+           {"4:22: connect_timeout: 'off' is not valid; write a duration such as 250ms, 2s, 10m or 1h"}},
+          {with("connect_timeout: 61m"), {"4:22: connect_timeout: '61m' is out of range; write 1ms to 1h"}},
+          {with("connect_tries: 0"), {"4:20: connect_tries: '0' is out of range; write 1 to 8"}},
+          {with("connect_tries: 9"), {"4:20: connect_tries: '9' is out of range; write 1 to 8"}},
+          {with("health_check: tcp"), {"4:19: health_check must be a map of keys, not a single value"}},
+          {with("health_check:"), {"4:5: health_check has no value; give it one or leave the key out"}},
+          {with("health_check: { type: http }"), {"4:27: type: 'http' is not known; write tcp"}},
+          {with("health_check: { interval: 0s }"), {"4:31: interval: '0s' is out of range; write 10ms to 24h"}},
+          {with("health_check: { timeout: 0s }"), {"4:30: timeout: '0s' is out of range; write 1ms to 1h"}},
+          {with("health_check: { rise: 0 }"), {"4:27: rise: '0' is out of range; write 1 to 100"}},
+          {with("health_check: { fall: 101 }"), {"4:27: fall: '101' is out of range; write 1 to 100"}},
+          {with("health_check: { fal: 1 }"), {"4:21: unknown key 'fal'; did you mean 'fall'?"}},
+          {with("- x"),
+           {"4:5: not valid YAML: end of map not found; check indentation, colons, quotes and brackets here"}},
+          {"upstreams: [{ name: u, servers: [] }]\n", {"1:33: servers is empty; it needs at least one item"}},
+          {"upstreams: [{ name: u, servers: x }]\n", {"1:33: servers must be a list, not a single value"}},
+          {"upstreams: [{ name: u, servers: [127.0.0.1:1] }]\n",
+           {"1:34: a server must be a map of keys, not a single value"}},
+          {"upstreams: [{ name: u, servers: [{ weight: 1 }] }]\n", {"1:34: missing key 'address'"}},
+          {"upstreams: [{ name: u, servers: [{ address: 127.0.0.1:1, wieght: 1 }] }]\n",
+           {"1:58: unknown key 'wieght'; did you mean 'weight'?"}},
+          {"upstreams: [{ name: u, servers: [{ address: 127.0.0.1:1, weight: 0 }] }]\n",
+           {"1:66: weight: '0' is out of range; write 1 to 256"}},
+          {"upstreams: [{ name: u, servers: [{ address: 127.0.0.1:1, weight: 257 }] }]\n",
+           {"1:66: weight: '257' is out of range; write 1 to 256"}},
+          {"upstreams: [{ name: u, servers: [{ address: 127.0.0.1:0 }] }]\n",
+           {"1:45: address: '127.0.0.1:0' has port 0; write 1 to 65535"}},
+          {"upstreams:\n  - name: u\n    servers:\n      - { address: \"[::1]:1\" }\n"
+           "      - { address: \"[0::1]:1\" }\n",
+           {"5:20: server address '[::1]:1' is already used at line 4"}},
+          {"upstreams:\n  - { name: u, servers: [{ address: 127.0.0.1:1 }] }\n"
+           "  - { name: u, servers: [{ address: 127.0.0.1:1 }] }\n",
+           {"3:13: upstream name 'u' is already used at line 2"}},
+      },
+      // The listener comes last, so that places are those of the text above.
+      kListeners);
+}
+
+TEST(ErrorsTest, OfTheYaml) {
+  constexpr char kCheck[] = "; check indentation, colons, quotes and brackets here";
+  Check(
+      {
+          {"", {"1:1: the file has no keys; it needs at least listeners and upstreams"}},
+          {"# nothing\n\n", {"1:1: the file has no keys; it needs at least listeners and upstreams"}},
+          {"---\n...\n", {"1:1: the file has no keys; it needs at least listeners and upstreams"}},
+          {"~\n", {"1:1: the file has no keys; it needs at least listeners and upstreams"}},
+          {"%YAML\n", {absl::StrCat("1:1: not valid YAML: YAML directives must have exactly one argument", kCheck)}},
+          {"{}\n", {"1:1: missing key 'listeners'", "1:1: missing key 'upstreams'"}},
+          {"hello\n", {"1:1: the file must be a map of keys, not a single value"}},
+          {"- a\n", {"1:1: the file must be a map of keys, not a list"}},
+          {"a: b: c\n", {absl::StrCat("1:5: not valid YAML: illegal map value", kCheck)}},
+          {"a: [1,\n  2\n", {absl::StrCat("2:1: not valid YAML: end of sequence flow not found", kCheck)}},
+          {"a: [1,\n  2", {absl::StrCat("2:1: not valid YAML: end of sequence flow not found", kCheck)}},
+          {"a: *b\n", {absl::StrCat("1:4: not valid YAML: the referenced anchor is not defined", kCheck)}},
+          {"a: @b\n", {absl::StrCat("1:4: not valid YAML: unknown token", kCheck)}},
+          {"a: 'b\n", {absl::StrCat("1:6: not valid YAML: illegal EOF in scalar", kCheck)}},
+          {"a: 1\nb: \x04\n", {"2:4: the character 0x04 is not allowed; the file must be UTF-8 text"}},
+          {std::string("a\0b", 3), {"1:2: the character 0x00 is not allowed; the file must be UTF-8 text"}},
+          {"\xff\xfe" + std::string("a\0", 2), {"1:4: the character 0x00 is not allowed; the file must be UTF-8 text"}},
+          {std::string(10000, '['), {"1:1: nested too deeply"}},
+          {",", {"1:1: the file has no keys; it needs at least listeners and upstreams"}},
+      },
+      "");
+}
+
+TEST(ErrorsTest, OfASecondDocument) {
+  EXPECT_EQ(ErrorsOf(absl::StrCat(kListeners, kUpstreams, "---\nworkers: 0\n")),
+            "f:3:1: a second document starts here; the file must be one document");
+}
+
+TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
+  EXPECT_EQ(ErrorsOf("upstreams:\n"
+                     "  - name: u\n"
+                     "    balance: best\n"
+                     "    servers: [{ address: x }, { address: 127.0.0.1:0 }]\n"
+                     "listeners:\n"
+                     "  - name: l\n"
+                     "    listen: 127.0.0.1:1\n"
+                     "    upstream: v\n"
+                     "    zzzzzzzzzzzzzzzzzzzz: 1\n"
+                     "    keepalive: 0s\n"
+                     "workers: none\n",
+                     "dir/a.yaml"),
+            "dir/a.yaml:3:14: balance: 'best' is not known; write round_robin or least_connections\n"
+            "dir/a.yaml:4:26: address: address 'x' has no port; write 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock\n"
+            "dir/a.yaml:4:42: address: '127.0.0.1:0' has port 0; write 1 to 65535\n"
+            "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"
+            "dir/a.yaml:9:5: unknown key 'zzzzzzzzzzzzzzzzzzzz'; known: name, listen, upstream, max_connections, "
+            "idle_timeout, half_closed_timeout, keepalive, backlog\n"
+            "dir/a.yaml:10:16: keepalive: '0s' is out of range; write 1s to 9h, or off\n"
+            "dir/a.yaml:11:10: workers: 'none' is not valid; write a whole number, or auto");
+}
+
+TEST(ErrorsTest, InAnAliasAreReportedOnceAtTheAnchor) {
+  EXPECT_EQ(ErrorsOf(absl::StrCat(kListeners,
+                                  "upstreams:\n"
+                                  "  - name: u\n"
+                                  "    health_check: &check { rise: 0 }\n"
+                                  "    servers: &servers [{ address: 127.0.0.1:1, weight: 0 }]\n"
+                                  "  - { name: v, health_check: *check, servers: *servers }\n"
+                                  "  - { name: w, health_check: *servers, servers: *check }\n")),
+            "f:4:34: rise: '0' is out of range; write 1 to 100\n"
+            "f:5:56: weight: '0' is out of range; write 1 to 256\n"
+            "f:7:16: health_check must be a map of keys, not a list\n"
+            "f:7:40: servers must be a list, not a map");
+}
+
+TEST(ErrorsTest, AreFoundInAFileThatRefersToItself) {
+  EXPECT_EQ(ErrorsOf("&a [*a]\n"), "f:1:1: the file must be a map of keys, not a list");
+  EXPECT_EQ(ErrorsOf(absl::StrCat("admin: &a { listen: *a }\n", kListeners, kUpstreams)),
+            "f:1:13: listen must be a single value, not a map");
+}
+
+// A file of `upstreams` upstreams that share one list of `servers` servers by an alias.
+std::string ManyServers(size_t upstreams, size_t servers) {
+  std::string yaml = "listeners: [{ name: l, listen: 127.0.0.1:1, upstream: u0 }]\nupstreams:\n";
+  for (size_t i = 0; i < upstreams; ++i) {
+    absl::StrAppend(&yaml, "- name: u", i, "\n  servers: ", i == 0 ? "&s\n" : "*s\n");
+    for (size_t j = 1; i == 0 && j <= servers; ++j) absl::StrAppend(&yaml, "  - address: 10.0.0.1:", j, "\n");
+  }
+  return yaml;
+}
+
+TEST(ErrorsTest, BoundWhatAliasesRepeat) {
+  EXPECT_EQ(ErrorsOf(ManyServers(1, kMaxServers + 1)), "f:4:12: servers has 4097 items; at most 4096 are allowed");
+  EXPECT_TRUE(LoadText(ManyServers(16, kMaxServers), "f").ok());
+  EXPECT_EQ(ErrorsOf(ManyServers(kMaxUpstreams, kMaxServers)),
+            "f:4132:3: too many servers; all upstreams together may have 65536");
+  EXPECT_EQ(ErrorsOf(ManyServers(kMaxUpstreams + 1, 1)), "f:3:1: upstreams has 1025 items; at most 1024 are allowed");
+  // "Billion laughs": each list holds the previous one ten times over.
+  std::string laughs = "a0: &a0 [x]\n";
+  for (int i = 1; i < 30; ++i) {
+    absl::StrAppend(&laughs, "a", i, ": &a", i, " [");
+    for (int j = 0; j < 10; ++j) absl::StrAppend(&laughs, "*a", i - 1, ",");
+    laughs += "]\n";
+  }
+  EXPECT_NE(ErrorsOf(absl::StrCat(laughs, "listeners: *a29\n", kUpstreams))
+                .find("a listener must be a map of keys, not a list"),
+            std::string::npos);
+}
+
+TEST(ErrorsTest, StopAfterAThousand) {
+  std::string yaml;
+  for (int i = 0; i < 100000; ++i) absl::StrAppend(&yaml, "k", i, ": 1\n");
+  std::string message = ErrorsOf(yaml);
+  EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 1000);
+  EXPECT_TRUE(message.ends_with("\nf: more errors may follow; these are the first 1000 found")) << message;
+}
+
+}  // namespace
+}  // namespace ringmain
