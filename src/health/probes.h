@@ -1,0 +1,83 @@
+// Probes: the health checks of all servers, over an Io. What runs them is HealthThread (prober.h).
+//
+//   kWaiting ─► kConnecting ─┬─ answered ──────────────────────────────► kWaiting
+//                            └─ timed out ─► kCancelling ─ final completion ─► kWaiting
+//
+// A probe connects and closes at once with a reset, which leaves no TIME_WAIT behind. A server never has two probes at
+// once; all servers are probed independently of each other. Thread-bound.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "base/timer_wheel.h"
+#include "config/config.h"
+#include "health/health_state.h"
+#include "log/log.h"
+#include "metrics/board.h"
+#include "upstream/upstream.h"
+#include "uring/io.h"
+
+namespace ringmain {
+
+// One server to check. What it points to outlives the Probes.
+struct ProbeTarget {
+  std::string upstream;
+  Server* server;
+  HealthCells* cells;
+  HealthCheckConfig check;
+};
+
+class Probes {
+ public:
+  // The first probe of every server starts within this time, spread evenly.
+  static constexpr Duration kFirstProbesWithin = milliseconds(100);
+
+  // `io` outlives the probes. `seed` is of the jitter: each interval is between 90% and 110% of the configured one.
+  Probes(const std::vector<ProbeTarget>& targets, Io& io, uint64_t seed, TimePoint now);
+  // REQUIRES: armed() == 0 and Stop was called.
+  ~Probes();
+  Probes(const Probes&) = delete;
+  Probes& operator=(const Probes&) = delete;
+
+  // Takes a completion whose token says Op::kProbe.
+  void Handle(const Completion& completion, TimePoint now);
+  // Starts the probes that are due, and gives up those that took too long.
+  void RunTimers(TimePoint now);
+  // When RunTimers must be called next; none when stopped.
+  std::optional<TimePoint> NextWakeUp() const { return timers_.NextWakeUp(); }
+
+  // Starts no probe any more and cancels what is armed. Results that still come do not count.
+  void Stop();
+  // Probes whose final completion is still to come.
+  size_t armed() const { return armed_; }
+
+ private:
+  enum class Phase {
+    kWaiting,     // no socket; the timer starts the next probe
+    kConnecting,  // the connect is armed; the timer is its timeout
+    kCancelling,  // timed out or stopped; the final completion is still to come
+  };
+  struct Probe;
+
+  void Start(Probe& probe, TimePoint now);
+  void TimeOut(Probe& probe);
+  void ScheduleNext(Probe& probe, TimePoint now);
+  void Succeeded(Probe& probe);
+  void Failed(Probe& probe, const std::string& reason);
+  void Close(Probe& probe);
+  Token TokenOf(const Probe& probe) const;
+
+  Io& io_;
+  TimerWheel timers_;
+  std::mt19937_64 random_;
+  std::vector<std::unique_ptr<Probe>> probes_;  // by the index in their tokens
+  size_t armed_ = 0;
+  bool stopped_ = false;
+  LogLimiter skipped_log_;
+};
+
+}  // namespace ringmain

@@ -1,0 +1,286 @@
+// Probes over an Io that the test plays: every completion, failure and moment is chosen.
+#include "health/probes.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace ringmain {
+namespace {
+
+class FakeIo final : public Io {
+ public:
+  const Abilities& abilities() const override { return abilities_; }
+  void ReceiveMultishot(Token, int, uint32_t, bool) override { ADD_FAILURE(); }
+  void ReceiveOnce(Token, int, uint32_t, bool) override { ADD_FAILURE(); }
+  void Send(Token, int, std::span<const iovec>, SendMode) override { ADD_FAILURE(); }
+  void Connect(Token token, int fd, const SocketAddress& address) override {
+    EXPECT_TRUE(open.contains(fd));
+    EXPECT_TRUE(armed.emplace(token.index, token).second) << "two probes of one server at once";
+    connects.push_back({address.ToString(), token});
+  }
+  void Cancel(Token target) override { cancelled.push_back(target); }
+  int OpenSocket(int, const SocketOptions& options) override {
+    EXPECT_EQ(options.keepalive.count(), 0);
+    if (open_error != 0) return -open_error;
+    open.insert(next_fd);
+    return next_fd++;
+  }
+  void ShutdownSend(int) override { ADD_FAILURE(); }
+  void Close(int fd) override {
+    EXPECT_EQ(open.erase(fd), 1u);
+    ++closes;
+  }
+  void CloseWithReset(int fd) override {
+    EXPECT_EQ(open.erase(fd), 1u);
+    ++resets;
+  }
+  TimePoint Now() override { return {}; }
+
+  struct Attempt {
+    std::string address;
+    Token token;
+  };
+  std::vector<Attempt> connects;
+  std::vector<Token> cancelled;
+  std::map<uint32_t, Token> armed;
+  std::set<int> open;
+  int next_fd = 100;
+  int open_error = 0;
+  int closes = 0;
+  int resets = 0;
+
+ private:
+  Abilities abilities_;
+};
+
+class ProbesTest : public testing::Test {
+ protected:
+  explicit ProbesTest(std::vector<std::string> addresses = {"127.0.0.1:7001"}) {
+    config_.name = "echo";
+    for (const std::string& address : addresses) config_.servers.push_back({SocketAddress::Parse(address).value(), 1});
+    upstream_.emplace(config_, nullptr);
+    cells_ = std::vector<HealthCells>(addresses.size());
+  }
+  ~ProbesTest() override {
+    if (!probes_.has_value()) return;
+    probes_->Stop();
+    while (!io_.armed.empty()) Complete(io_.armed.begin()->first, -ECANCELED);
+    EXPECT_EQ(probes_->armed(), 0u);
+    EXPECT_TRUE(io_.open.empty()) << "a socket leaked";
+  }
+
+  void Begin(HealthCheckConfig check, uint64_t seed = 1) {
+    std::vector<ProbeTarget> targets;
+    for (size_t i = 0; i < upstream_->size(); ++i)
+      targets.push_back({"echo", &upstream_->server(i), &cells_[i], check});
+    probes_.emplace(targets, io_, seed, now_);
+  }
+  // Lets time pass in the steps the probes ask for.
+  void Pass(Duration time) {
+    TimePoint until = now_ + time;
+    while (probes_->NextWakeUp().has_value() && *probes_->NextWakeUp() <= until) {
+      now_ = std::max(now_, *probes_->NextWakeUp());
+      probes_->RunTimers(now_);
+    }
+    now_ = until;
+  }
+  void Complete(uint32_t index, int result) {
+    Token token = io_.armed.at(index);
+    io_.armed.erase(index);
+    probes_->Handle({token, result}, now_);
+  }
+  // Lets time pass until a probe of this server is armed, then completes it.
+  void Answer(uint32_t index, int result) {
+    for (int i = 0; i < 10000 && !io_.armed.contains(index); ++i) Pass(milliseconds(8));
+    Complete(index, result);
+  }
+  Server& server(size_t i = 0) { return upstream_->server(i); }
+
+  static constexpr HealthCheckConfig kCheck = {HealthCheckType::kTcp, milliseconds(2000), milliseconds(1000), 2, 3};
+
+  TimePoint now_ = TimePoint(std::chrono::hours(5));
+  FakeIo io_;
+  UpstreamConfig config_;
+  std::optional<Upstream> upstream_;
+  std::vector<HealthCells> cells_;
+  std::optional<Probes> probes_;
+};
+
+TEST_F(ProbesTest, SuccessConnectsAndResets) {
+  Begin(kCheck);
+  Pass(Probes::kFirstProbesWithin);
+  ASSERT_EQ(io_.connects.size(), 1u);
+  EXPECT_EQ(io_.connects[0].address, "127.0.0.1:7001");
+  Complete(0, 0);
+  EXPECT_EQ(io_.resets, 1);
+  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
+  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  EXPECT_TRUE(server().up());
+}
+
+TEST_F(ProbesTest, GoesDownAfterFallAndUpAfterRiseAndLogsEachOnce) {
+  Begin(kCheck);
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_TRUE(server().up());
+    Answer(0, -ECONNREFUSED);
+  }
+  EXPECT_FALSE(server().up());
+  for (int i = 0; i < 5; ++i) Answer(0, -ECONNREFUSED);
+  Answer(0, 0);
+  EXPECT_FALSE(server().up());
+  Answer(0, 0);
+  EXPECT_TRUE(server().up());
+  Answer(0, 0);
+  std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(cells_[0].failed.value(), 8u);
+  EXPECT_EQ(cells_[0].succeeded.value(), 3u);
+  std::string down = "server down upstream=echo server=127.0.0.1:7001 reason=\"connection refused\"";
+  std::string up = "server up upstream=echo server=127.0.0.1:7001";
+  EXPECT_NE(log.find(down), std::string::npos) << log;
+  EXPECT_NE(log.find(up), std::string::npos) << log;
+  EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2) << log;
+}
+
+TEST_F(ProbesTest, TimesOutCancelsAndWaitsForTheFinalCompletion) {
+  HealthCheckConfig check = kCheck;
+  check.fall = 1;
+  Begin(check);
+  Pass(Probes::kFirstProbesWithin + check.timeout - milliseconds(120));
+  ASSERT_EQ(io_.connects.size(), 1u);
+  EXPECT_TRUE(io_.cancelled.empty());
+  testing::internal::CaptureStderr();
+  Pass(milliseconds(150));
+  std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_EQ(io_.cancelled, std::vector<Token>{io_.connects[0].token});
+  EXPECT_FALSE(server().up());
+  EXPECT_NE(log.find("reason=\"timed out after 1s\""), std::string::npos) << log;
+  // The kernel takes its time: no second probe, and the socket stays open.
+  Pass(seconds(60));
+  EXPECT_EQ(io_.connects.size(), 1u);
+  EXPECT_EQ(io_.open.size(), 1u);
+  EXPECT_EQ(cells_[0].failed.value(), 1u);
+  Complete(0, -ECANCELED);
+  EXPECT_TRUE(io_.open.empty());
+  EXPECT_EQ(cells_[0].failed.value(), 1u) << "counted twice";
+  Pass(milliseconds(16));
+  EXPECT_EQ(io_.connects.size(), 2u);
+}
+
+TEST_F(ProbesTest, ASuccessThatCrossesTheCancelDoesNotCountAsWell) {
+  Begin(kCheck);
+  Pass(Probes::kFirstProbesWithin + kCheck.timeout + milliseconds(16));
+  ASSERT_EQ(io_.cancelled.size(), 1u);
+  Complete(0, 0);
+  EXPECT_EQ(cells_[0].failed.value(), 1u);
+  EXPECT_EQ(cells_[0].succeeded.value(), 0u);
+}
+
+TEST_F(ProbesTest, StaleCompletionsAreDropped) {
+  Begin(kCheck);
+  Answer(0, 0);
+  probes_->Handle({io_.connects[0].token, -ECONNREFUSED}, now_);
+  Pass(milliseconds(2300));
+  ASSERT_EQ(io_.armed.size(), 1u);
+  probes_->Handle({io_.connects[0].token, -ECONNREFUSED}, now_);
+  EXPECT_EQ(probes_->armed(), 1u);
+  EXPECT_EQ(cells_[0].failed.value(), 0u);
+}
+
+TEST_F(ProbesTest, IntervalsAreJitteredWithinATenth) {
+  Begin(kCheck);
+  std::vector<Duration> intervals;
+  TimePoint last;
+  for (int i = 0; i < 300; ++i) {
+    while (io_.armed.empty()) {
+      now_ = *probes_->NextWakeUp();
+      probes_->RunTimers(now_);
+    }
+    if (i > 0) intervals.push_back(now_ - last);
+    last = now_;
+    Pass(milliseconds(i));  // the answer's delay does not add to the interval
+    Complete(0, 0);
+  }
+  auto [least, most] = std::minmax_element(intervals.begin(), intervals.end());
+  EXPECT_GE(*least, milliseconds(1800));
+  EXPECT_LE(*most, milliseconds(2200) + 2 * TimerWheel::kTick);
+  EXPECT_LT(*least, milliseconds(1850));
+  EXPECT_GT(*most, milliseconds(2150));
+}
+
+TEST_F(ProbesTest, OutOfFilesSaysNothingAboutTheServer) {
+  HealthCheckConfig check = kCheck;
+  check.fall = 1;
+  Begin(check);
+  testing::internal::CaptureStderr();
+  for (int error : {EMFILE, ENFILE, ENOMEM, ENOBUFS}) {
+    io_.open_error = error;
+    Pass(milliseconds(2300));
+  }
+  std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("health checks skipped reason=\"too many open files\""), std::string::npos) << log;
+  EXPECT_TRUE(server().up());
+  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  io_.open_error = 0;
+  Answer(0, -ENOBUFS);
+  EXPECT_TRUE(server().up());
+  Answer(0, 0);  // it goes on by itself
+  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
+  io_.open_error = EAFNOSUPPORT;
+  Pass(milliseconds(2300));
+  EXPECT_FALSE(server().up());
+}
+
+TEST_F(ProbesTest, StopCancelsWhatIsArmedAndCountsNothingMore) {
+  Begin(kCheck);
+  Pass(Probes::kFirstProbesWithin);
+  probes_->Stop();
+  EXPECT_EQ(io_.cancelled.size(), 1u);
+  EXPECT_EQ(probes_->armed(), 1u);
+  EXPECT_FALSE(probes_->NextWakeUp().has_value());
+  Complete(0, -ECANCELED);
+  EXPECT_EQ(probes_->armed(), 0u);
+  EXPECT_EQ(cells_[0].failed.value() + cells_[0].succeeded.value(), 0u);
+}
+
+class ManyProbesTest : public ProbesTest {
+ protected:
+  ManyProbesTest() : ProbesTest(Addresses()) {}
+  static std::vector<std::string> Addresses() {
+    std::vector<std::string> addresses;
+    for (int i = 0; i < 3000; ++i) addresses.push_back("127.0.0.1:" + std::to_string(10000 + i));
+    return addresses;
+  }
+};
+
+TEST_F(ManyProbesTest, AllStartWithinTheFirstMomentAndRunAtOnce) {
+  Begin(kCheck);
+  Pass(Probes::kFirstProbesWithin / 2);
+  EXPECT_GT(io_.armed.size(), 1000u);
+  EXPECT_LT(io_.armed.size(), 2000u);
+  Pass(Probes::kFirstProbesWithin / 2 + TimerWheel::kTick);
+  EXPECT_EQ(io_.armed.size(), 3000u);
+  Pass(seconds(1));
+  EXPECT_EQ(io_.cancelled.size(), 3000u);
+}
+
+class UnixProbesTest : public ProbesTest {
+ protected:
+  UnixProbesTest() : ProbesTest({"unix:/run/echo.sock"}) {}
+};
+
+TEST_F(UnixProbesTest, UnixSocketsAreClosedPlainly) {
+  Begin(kCheck);
+  Answer(0, 0);
+  EXPECT_EQ(io_.closes, 1);
+  EXPECT_EQ(io_.resets, 0);
+}
+
+}  // namespace
+}  // namespace ringmain
