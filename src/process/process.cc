@@ -240,7 +240,7 @@ void Process::LogAddresses() {
 // A connection takes two file descriptors. The reserve is what everything else may have open at once.
 uint32_t Process::EffectiveMaxConnections() {
   uint64_t files = RaiseFileLimit();
-  uint64_t reserve = 64;  // standard streams, admin listeners and their clients, health thread, signal and event descriptors
+  uint64_t reserve = 16 + kAdminFileDescriptors;  // 16: standard streams, health thread, signal and event descriptors
   for (const ListenerConfig& listener : config_->listeners) reserve += listener.listen.size() * workers_count_;
   reserve += 3ull * workers_count_;  // ring, wake-up, spare
   for (const UpstreamConfig& upstream : config_->upstreams)

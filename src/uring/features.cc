@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -161,6 +162,7 @@ absl::StatusOr<Features> ProbeFeatures(std::string_view disabled) {
   std::free(memory);
 
   for (absl::string_view item : absl::StrSplit(absl::string_view(disabled.data(), disabled.size()), ',', absl::SkipWhitespace())) {
+    item = absl::StripAsciiWhitespace(item);
     bool known = false;
     for (const Name& name : kNames)
       if (item == name.name) {

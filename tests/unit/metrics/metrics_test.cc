@@ -1,0 +1,46 @@
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <set>
+
+#include "metrics/board.h"
+#include "metrics/reasons.h"
+
+namespace ringmain {
+namespace {
+
+constexpr std::array<uint64_t, 3> kBounds = {10, 100, 1000};
+
+TEST(DurationHistogram, BoundsAreInclusive) {
+  DurationHistogram<kBounds> histogram;
+  for (int ns : {-5, 0, 10, 11, 100, 1000, 1001, 1000000}) histogram.Observe(Duration(ns));
+  EXPECT_EQ(histogram.bucket(0), 3u);
+  EXPECT_EQ(histogram.bucket(1), 2u);
+  EXPECT_EQ(histogram.bucket(2), 1u);
+  EXPECT_EQ(histogram.bucket(3), 2u);
+  EXPECT_EQ(histogram.sum_ns(), 0u + 0 + 10 + 11 + 100 + 1000 + 1001 + 1000000);
+}
+
+TEST(PerWorker, CellsDoNotShareCacheLines) {
+  PerWorker<Counter> cells(2);
+  EXPECT_GE(reinterpret_cast<char*>(&cells[1]) - reinterpret_cast<char*>(&cells[0]), 64);
+}
+
+TEST(Reasons, NamesAreDistinct) {
+  EXPECT_EQ(std::set(kCloseReasonNames.begin(), kCloseReasonNames.end()).size(), kCloseReasons);
+  EXPECT_EQ(ToString(CloseReason::kClientClosed), "client_closed");
+  EXPECT_EQ(ToString(CloseReason::kNoFiles), "no_files");
+  EXPECT_EQ(ToString(CloseReason::kError), "error");
+}
+
+TEST(Reasons, ConnectErrorsHaveTheirWord) {
+  EXPECT_EQ(ConnectFailureFromErrno(ECONNREFUSED), ConnectFailure::kRefused);
+  EXPECT_EQ(ConnectFailureFromErrno(ENOENT), ConnectFailure::kRefused);
+  EXPECT_EQ(ConnectFailureFromErrno(ETIMEDOUT), ConnectFailure::kTimeout);
+  EXPECT_EQ(ConnectFailureFromErrno(EHOSTUNREACH), ConnectFailure::kUnreachable);
+  EXPECT_EQ(ConnectFailureFromErrno(EMFILE), ConnectFailure::kNoFiles);
+  EXPECT_EQ(ConnectFailureFromErrno(EBADF), ConnectFailure::kOther);
+}
+
+}  // namespace
+}  // namespace ringmain

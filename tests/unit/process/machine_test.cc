@@ -1,0 +1,33 @@
+#include "process/machine.h"
+
+#include <gtest/gtest.h>
+
+namespace ringmain {
+namespace {
+
+TEST(Machine, QuotaRoundsUpToWholeCpus) {
+  EXPECT_EQ(CpusOfQuota("max 100000\n"), std::nullopt);
+  EXPECT_EQ(CpusOfQuota("100000 100000\n"), 1u);
+  EXPECT_EQ(CpusOfQuota("150000 100000\n"), 2u);
+  EXPECT_EQ(CpusOfQuota("10000 100000\n"), 1u);
+  EXPECT_EQ(CpusOfQuota("400000 100000"), 4u);
+  EXPECT_EQ(CpusOfQuota(""), std::nullopt);
+  EXPECT_EQ(CpusOfQuota("100000 0"), std::nullopt);
+  EXPECT_EQ(CpusOfQuota("garbage 100000"), std::nullopt);
+}
+
+TEST(Machine, CgroupPathOfVersion2) {
+  EXPECT_EQ(CgroupPath("0::/\n"), "");
+  EXPECT_EQ(CgroupPath("0::/system.slice/ringmain.service\n"), "/system.slice/ringmain.service");
+  EXPECT_EQ(CgroupPath("12:cpu:/a\n0::/b/c\n"), "/b/c");
+  EXPECT_EQ(CgroupPath("12:cpu:/a\n"), "");
+}
+
+TEST(Machine, ReadsThisMachine) {
+  EXPECT_GE(UsableCpus(), 1u);
+  EXPECT_GE(UsableMemoryBytes(), uint64_t{1} << 20);
+  EXPECT_GE(RaiseFileLimit(), 64u);
+}
+
+}  // namespace
+}  // namespace ringmain
