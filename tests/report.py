@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Sums up the results that tests/run.sh gathered in a folder: *.json (GoogleTest), *.xml (pytest), failures.txt (one line
-for each suite that failed without saying so in its results: did not build, crashed, ran out of time).
+"""Sums up the results that tests/run.sh gathered in a folder: *.json (GoogleTest), *.xml (pytest), failures.txt (one
+line for each suite that failed without saying so in its results: did not build, crashed, ran out of time).
 
-Prints what failed, what was skipped and why, the slowest tests, and last `N passed, N failed`. Exit code 1 if any failed.
+Prints the slowest tests, what was skipped and why, what failed, and last `N passed, N failed`. Exit code 1 if any
+failed.
 
 `report.py --none-failed FILE` only says by its exit code whether no test in that file failed.
 """
@@ -59,7 +60,8 @@ def main():
     tests = gather(sorted(pathlib.Path(sys.argv[1]).iterdir()))
     count = {outcome: sum(1 for test in tests if test[2] == outcome) for outcome in ("passed", "failed", "skipped")}
     print("slowest tests:")
-    for name, seconds, _, _ in sorted((test for test in tests if test[1] >= SLOW_SECONDS), key=lambda test: -test[1])[:SLOWEST]:
+    slow = [test for test in tests if test[1] >= SLOW_SECONDS]
+    for name, seconds, _, _ in sorted(slow, key=lambda test: -test[1])[:SLOWEST]:
         print(f"  {seconds:7.2f} s  {name}")
     for outcome in ("skipped", "failed"):
         for name, _, _, text in (test for test in tests if test[2] == outcome):

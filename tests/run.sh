@@ -10,13 +10,13 @@ usage() {
   cat <<'END'
 usage: tests/run.sh [--ci | --full]
 
-Installs what is missing, builds, runs the tests, and ends with a line `N passed, N failed`; the exit code is not 0 if one
-failed.
+Installs what is missing, builds, runs the tests, and ends with a line `N passed, N failed`; the exit code is not 0 if
+one failed.
 
   (default)  unit, simulation, include table and house rules, integration without the slow ones; under 5 minutes
   --ci       adds: unit and simulation under AddressSanitizer and UndefinedBehaviorSanitizer; the integration tests
-             marked `sanitizer` against builds with AddressSanitizer and with ThreadSanitizer; the integration tests once
-             more with every optional kernel feature off
+             marked `sanitizer` against builds with AddressSanitizer and with ThreadSanitizer; the integration tests
+             once more with every optional kernel feature off
   --full     adds to --ci: the slow tests and the measurements
   --help     this text
 
@@ -42,8 +42,8 @@ trap '[[ -z $suite ]] || kill -TERM -- "-$suite" 2>/dev/null; exit 130' INT TERM
 step() { printf '== %(%H:%M:%S)T %s\n' -1 "$*"; }
 failed() { echo "$*" >>"$results/failures.txt"; }
 
-# run_suite NAME SECONDS RESULT COMMAND...: runs a suite in a process group of its own with a limit. RESULT is the file it
-# writes its results to; an exit code that those do not explain counts as one failure more.
+# run_suite NAME SECONDS RESULT COMMAND...: runs a suite in a process group of its own with a limit. RESULT is the file
+# it writes its results to; an exit code that those do not explain counts as one failure more.
 run_suite() {
   local name=$1 limit=$2 result=$3 code=0
   shift 3
@@ -95,8 +95,8 @@ gtest() {
 pytest() {
   local name=$1 folder=$2 limit=$3 path=$4
   shift 4
-  RINGMAIN_BUILD=$folder run_suite "$name" "$limit" "$results/$name.xml" "${wrapper[@]}" "$python" -m pytest -q -p no:cacheprovider \
-    -o junit_family=xunit2 --tb=short --junitxml="$results/$name.xml" "$root/tests/$path" "$@"
+  RINGMAIN_BUILD=$folder run_suite "$name" "$limit" "$results/$name.xml" "${wrapper[@]}" "$python" -m pytest -q \
+    -p no:cacheprovider --tb=short --junitxml="$results/$name.xml" "$root/tests/$path" "$@"
 }
 wrapper=()
 
@@ -120,7 +120,7 @@ run_sanitizers() {
     pytest integration-asan "$root/build-asan" 600 integration -m sanitizer
   fi
   if build_in "$root/build-tsan" --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dtests=false; then
-    # ThreadSanitizer of GCC 12 cannot map its shadow memory where the kernel randomises addresses by more than 28 bits.
+    # GCC 12's ThreadSanitizer cannot map its shadow memory where the kernel randomises addresses by more than 28 bits.
     wrapper=(setarch "$(uname -m)" --addr-no-randomize)
     pytest integration-tsan "$root/build-tsan" 600 integration -m sanitizer
     wrapper=()
@@ -129,8 +129,8 @@ run_sanitizers() {
 }
 
 run_without_features() {
-  RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 600 integration -m 'not slow and not measure' \
-    --ignore "$root/tests/integration/test_deploy.py"
+  RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 600 integration \
+    -m 'not slow and not measure' --ignore "$root/tests/integration/test_deploy.py"
 }
 
 run_slow() {

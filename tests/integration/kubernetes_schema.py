@@ -1,5 +1,5 @@
-"""A strict JSON schema of the Kubernetes fields that deploy/kubernetes uses: an unknown field, a wrong type or a missing one
-fails. A new field needs a line here. Field names and types are those of the Kubernetes API reference, v1 and apps/v1."""
+"""A strict JSON schema of the Kubernetes fields that deploy/kubernetes uses: an unknown field, a wrong type or a missing
+one fails. A new field needs a line here. Names and types are those of the Kubernetes API reference, v1 and apps/v1."""
 
 NAME = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"}
 TEXT = {"type": "string"}
@@ -28,7 +28,8 @@ CONTAINER = record(
     securityContext=record(
         allowPrivilegeEscalation={"type": "boolean"}, readOnlyRootFilesystem={"type": "boolean"},
         capabilities=record(drop=items(TEXT), add=items(TEXT))),
-    resources=record(requests=QUANTITIES, limits=QUANTITIES), startupProbe=PROBE, readinessProbe=PROBE, livenessProbe=PROBE,
+    resources=record(requests=QUANTITIES, limits=QUANTITIES),
+    startupProbe=PROBE, readinessProbe=PROBE, livenessProbe=PROBE,
     volumeMounts=items(record(["name", "mountPath"], name=NAME, mountPath=TEXT, readOnly={"type": "boolean"})))
 POD = record(
     ["containers"], automountServiceAccountToken={"type": "boolean"}, terminationGracePeriodSeconds=COUNT,
@@ -48,7 +49,8 @@ KINDS = {
                         metadata=METADATA),
     "Service": kind("Service", "v1", spec=record(
         ["selector", "ports"], selector=LABELS,
-        ports=items(record(["port"], name=NAME, port=PORT, targetPort={"anyOf": [NAME, PORT]}, protocol={"enum": ["TCP"]})))),
+        ports=items(record(
+            ["port"], name=NAME, port=PORT, targetPort={"anyOf": [NAME, PORT]}, protocol={"enum": ["TCP"]})))),
     "DaemonSet": kind("DaemonSet", "apps/v1", spec=record(
         ["selector", "template"], selector=record(["matchLabels"], matchLabels=LABELS),
         updateStrategy=record(["type"], type={"enum": ["RollingUpdate", "OnDelete"]},
