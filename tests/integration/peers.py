@@ -202,6 +202,16 @@ def expect_end(sock, timeout=5):
         raise AssertionError(f"the connection is still open after {timeout * PATIENCE} s") from None
 
 
+def refusal(address, timeout=5):
+    """Connects where no session is to be had; returns how it ended: 'fin' or 'reset'."""
+    try:
+        sock = connect(address)
+    except ConnectionResetError:  # it came before connect() returned
+        return "reset"
+    with sock:
+        return expect_end(sock, timeout)
+
+
 def is_open(sock):
     """Whether the peer has neither closed nor reset (data may wait)."""
     sock.setblocking(False)

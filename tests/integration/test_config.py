@@ -29,7 +29,12 @@ upstreams:
 # (what, the text to replace in BASE, its replacement with ¦ where the error is, words that the message must hold).
 CASES = [
     ("unknown top-level key", "workers:", "¦wrokers:", ["wrokers", "workers"]),
-    ("unknown key of a listener", "    upstream: back", "    ¦upstraem: back", ["upstraem", "upstream"]),
+    (
+        "unknown key of a listener",
+        "    upstream: back",
+        "    upstream: back\n    ¦idle_timout: 1s",
+        ["idle_timout", "idle_timeout"],
+    ),
     ("unknown key of an upstream", "    balance:", "    ¦balanse:", ["balanse", "balance"]),
     ("unknown key of a server", "weight: 2", "¦wieght: 2", ["wieght", "weight"]),
     ("unknown key of limits", "max_connections: 100", "¦max_conections: 100", ["max_connections"]),

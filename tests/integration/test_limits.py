@@ -11,9 +11,9 @@ from peers import (
     EchoServer,
     Job,
     connect,
-    expect_end,
     ping,
     read_exactly,
+    refusal,
     reset,
     wait_until,
 )
@@ -73,7 +73,7 @@ def test_surplus_is_refused_at_once(own, ringmain):
     assert own(_try(proxy.address))
     started = time.monotonic()
     for _ in range(20):
-        expect_end(own(connect(proxy.address)))
+        refusal(proxy.address)
     assert time.monotonic() - started < 1 * PATIENCE
     assert server.accepted == 1
 
