@@ -1,6 +1,5 @@
 #include "health/prober.h"
 
-#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 
@@ -16,6 +15,7 @@
 #include "health/probes.h"
 #include "uring/ring.h"
 #include "uring/ring_io.h"
+#include "uring/ring_timer.h"
 
 namespace ringmain {
 namespace {
@@ -30,13 +30,13 @@ constexpr BufferPool::Options kNoBuffers = {4096, 1, 4096};
 class Loop {
  public:
   Loop(const std::vector<ProbeTarget>& targets, Ring& ring, RingIo& io, int stop_fd)
-      : ring_(ring), stop_fd_(stop_fd), probes_(targets, io, std::random_device{}(), Clock::now()) {}
+      : ring_(ring), stop_fd_(stop_fd), timer_(ring), probes_(targets, io, std::random_device{}(), Clock::now()) {}
 
   // Returns once stop_fd became readable and nothing is armed any more.
   void Run() {
     WatchStop();
-    while (!stopping_ || timer_armed_ || probes_.armed() > 0) {
-      if (!stopping_) SetTimer();
+    while (!stopping_ || timer_.armed() || probes_.armed() > 0) {
+      if (!stopping_) timer_.FireBy(probes_.NextWakeUp());
       ring_.SubmitAndWait();
       TimePoint now = Clock::now();
       ring_.Reap([&](const Completion& completion) { Handle(completion, now); });
@@ -50,7 +50,7 @@ class Loop {
       case Op::kProbe:
         return probes_.Handle(completion, now);
       case Op::kTimer:
-        timer_armed_ = false;
+        timer_.OnFired();
         return;
       case Op::kWake:
         return completion.result >= 0 ? Stop() : WatchStop();
@@ -62,43 +62,16 @@ class Loop {
   void Stop() {
     stopping_ = true;
     probes_.Stop();
-    if (timer_armed_) ring_.Cancel(kTimer);
+    timer_.Cancel();
   }
 
-  void WatchStop() {
-    io_uring_sqe* sqe = ring_.NextSqe();
-    io_uring_prep_poll_add(sqe, stop_fd_, POLLIN);
-    io_uring_sqe_set_data64(sqe, Token{Op::kWake, 0, 0}.Pack());
-  }
-
-  // One timeout is armed, for the next wake-up. It is moved when an earlier one is needed; one too early does no harm.
-  void SetTimer() {
-    std::optional<TimePoint> wake_up = probes_.NextWakeUp();
-    if (!wake_up.has_value() || (timer_armed_ && timer_at_ <= *wake_up)) return;
-    Duration since_epoch = wake_up->time_since_epoch();  // CLOCK_MONOTONIC, as the kernel counts
-    timespec_ = {since_epoch / seconds(1), (since_epoch % seconds(1)).count()};
-    io_uring_sqe* sqe = ring_.NextSqe();
-    if (timer_armed_) {
-      // Fails if the timeout has just ended; its completion is here then, and the next turn arms a new one.
-      io_uring_prep_timeout_update(sqe, &timespec_, kTimer.Pack(), IORING_TIMEOUT_ABS);
-      io_uring_sqe_set_data64(sqe, Token{Op::kCancel, 0, 0}.Pack());
-    } else {
-      io_uring_prep_timeout(sqe, &timespec_, 0, IORING_TIMEOUT_ABS);
-      io_uring_sqe_set_data64(sqe, kTimer.Pack());
-    }
-    timer_armed_ = true;
-    timer_at_ = *wake_up;
-  }
-
-  static constexpr Token kTimer = {Op::kTimer, 0, 0};
+  void WatchStop() { ring_.WatchReadable({Op::kWake, 0, 0}, stop_fd_); }
 
   Ring& ring_;
   const int stop_fd_;
+  RingTimer timer_;
   Probes probes_;
   bool stopping_ = false;
-  bool timer_armed_ = false;  // its completion is still to come
-  TimePoint timer_at_;
-  __kernel_timespec timespec_{};  // the kernel reads it when the entry is submitted
 };
 
 void RunThread(const std::vector<ProbeTarget>& targets, const Features& features, int stop_fd,

@@ -1,5 +1,8 @@
 #include "uring/ring.h"
 
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -91,6 +94,21 @@ void Ring::Cancel(Token target) {
   io_uring_sqe* sqe = NextSqe();
   io_uring_prep_cancel64(sqe, target.Pack(), 0);
   io_uring_sqe_set_data64(sqe, Token{Op::kCancel, 0, 0}.Pack());
+}
+
+void Ring::Accept(Token token, int fd) {
+  io_uring_sqe* sqe = NextSqe();
+  if (features_.multishot_accept)
+    io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  else
+    io_uring_prep_accept(sqe, fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  io_uring_sqe_set_data64(sqe, token.Pack());
+}
+
+void Ring::WatchReadable(Token token, int fd) {
+  io_uring_sqe* sqe = NextSqe();
+  io_uring_prep_poll_add(sqe, fd, POLLIN);
+  io_uring_sqe_set_data64(sqe, token.Pack());
 }
 
 bool Ring::overflowed() const { return io_uring_cq_has_overflow(&ring_); }

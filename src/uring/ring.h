@@ -57,6 +57,13 @@ class Ring {
   // final completion retires the target.
   void Cancel(Token target);
 
+  // ---- Operations of loops; those of sessions are in RingIo ----
+
+  // Accepts connections on `fd`, non-blocking and close-on-exec: one completion each, until one without `more`.
+  void Accept(Token token, int fd);
+  // Completes once when `fd` has something to read.
+  void WatchReadable(Token token, int fd);
+
   const Features& features() const { return features_; }
   io_uring* raw() { return &ring_; }
 

@@ -19,7 +19,7 @@ enum class Op : uint8_t {
   kSendToClient,
   // of the health prober
   kProbe,
-  // the completion of a cancel request itself; nobody waits for it
+  // the completion of a request about another one (cancel, move a timeout); nobody waits for it
   kCancel,
 };
 

@@ -48,7 +48,7 @@ Worker::Worker(Options options, std::vector<WorkerListener> listeners, WorkerSha
       listeners_(std::move(listeners)),
       shared_(shared),
       cells_(cells),
-      wake_(eventfd(0, EFD_CLOEXEC)) {
+      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   for (WorkerListener& listener : listeners_)
     for (UniqueFd& socket : listener.sockets) acceptors_.push_back({&listener, std::move(socket)});
 }
@@ -67,8 +67,7 @@ absl::Status Worker::Start() {
 
 void Worker::Post(uint32_t commands) {
   commands_.fetch_or(commands, std::memory_order_release);
-  uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = write(wake_.get(), &one, sizeof(one));  // only fails when a wake-up is due anyway
+  eventfd_write(wake_.get(), 1);  // only fails when a wake-up is due anyway
 }
 
 void Worker::Join() {
@@ -83,8 +82,7 @@ void Worker::Main(std::promise<absl::Status> set_up) {
   sessions_.reset();
   io_.reset();
   ring_.reset();
-  uint64_t one = 1;
-  [[maybe_unused]] ssize_t written = write(shared_.finished.get(), &one, sizeof(one));
+  eventfd_write(shared_.finished.get(), 1);
 }
 
 absl::Status Worker::SetUp() {
@@ -97,7 +95,8 @@ absl::Status Worker::SetUp() {
   SessionObserver& observer = *this;
   sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
   spare_file_ = SpareFile();
-  ArmWake();
+  timer_ = std::make_unique<RingTimer>(*ring_);
+  ring_->WatchReadable({Op::kWake, 0, 0}, wake_.get());
   for (uint32_t i = 0; i < acceptors_.size(); ++i) ArmAccept(i);
   return absl::OkStatus();
 }
@@ -131,13 +130,11 @@ void Worker::Handle(const Completion& completion) {
       OnAccept(completion);
       return;
     case Op::kTimer:
-      if (completion.token.index == 0) OnTimer();  // else it is the completion of moving the timer
+      OnTimer();
       return;
-    case Op::kWake: {
-      ArmWake();
-      OnCommands(commands_.exchange(0, std::memory_order_acquire));
+    case Op::kWake:
+      OnWake();
       return;
-    }
     case Op::kCancel:
       return;
     default:
@@ -147,10 +144,11 @@ void Worker::Handle(const Completion& completion) {
 
 // ---- Commands and timers ----
 
-void Worker::ArmWake() {
-  io_uring_sqe* sqe = ring_->NextSqe();
-  io_uring_prep_read(sqe, wake_.get(), &wake_value_, sizeof(wake_value_), 0);
-  io_uring_sqe_set_data64(sqe, Token{Op::kWake, 0, 0}.Pack());
+void Worker::OnWake() {
+  eventfd_t count;
+  eventfd_read(wake_.get(), &count);
+  ring_->WatchReadable({Op::kWake, 0, 0}, wake_.get());
+  OnCommands(commands_.exchange(0, std::memory_order_acquire));
 }
 
 void Worker::OnCommands(uint32_t commands) {
@@ -165,28 +163,14 @@ void Worker::OnCommands(uint32_t commands) {
   if (commands & kCutShutdown) sessions_->CloseAll(CloseReason::kShutdown);
 }
 
-// One timeout request is armed at most; it is moved when something earlier comes up, and let fire when it turns out too early.
 void Worker::UpdateTimer() {
   std::optional<TimePoint> next = sessions_->NextWakeUp();
   if (paused_ && (!next.has_value() || retry_at_ < *next)) next = retry_at_;
-  if (!next.has_value() || (timer_armed_ && timer_at_ <= *next)) return;
-  auto since_boot = std::chrono::duration_cast<Duration>(next->time_since_epoch()).count();
-  timer_value_ = {since_boot / 1'000'000'000, since_boot % 1'000'000'000};
-  io_uring_sqe* sqe = ring_->NextSqe();
-  Token armed{Op::kTimer, 0, 0};
-  if (timer_armed_) {
-    io_uring_prep_timeout_update(sqe, &timer_value_, armed.Pack(), IORING_TIMEOUT_ABS);
-    io_uring_sqe_set_data64(sqe, Token{Op::kTimer, 0, 1}.Pack());
-  } else {
-    io_uring_prep_timeout(sqe, &timer_value_, 0, IORING_TIMEOUT_ABS);
-    io_uring_sqe_set_data64(sqe, armed.Pack());
-  }
-  timer_armed_ = true;
-  timer_at_ = *next;
+  timer_->FireBy(next);
 }
 
 void Worker::OnTimer() {
-  timer_armed_ = false;
+  timer_->OnFired();
   TimePoint now = Clock::now();
   sessions_->RunTimers(now);
   if (paused_ && now >= retry_at_) resume_ = true;
@@ -197,12 +181,7 @@ void Worker::OnTimer() {
 void Worker::ArmAccept(uint32_t index) {
   Acceptor& acceptor = acceptors_[index];
   acceptor.armed = true;
-  io_uring_sqe* sqe = ring_->NextSqe();
-  if (options_.features.multishot_accept)
-    io_uring_prep_multishot_accept(sqe, acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  else
-    io_uring_prep_accept(sqe, acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  io_uring_sqe_set_data64(sqe, Token{Op::kAccept, 0, index}.Pack());
+  ring_->Accept({Op::kAccept, 0, index}, acceptor.socket.get());
 }
 
 void Worker::OnAccept(const Completion& completion) {

@@ -18,6 +18,7 @@
 #include "metrics/board.h"
 #include "session/sessions.h"
 #include "uring/ring_io.h"
+#include "uring/ring_timer.h"
 #include "worker/connection_limit.h"
 
 namespace ringmain {
@@ -91,7 +92,7 @@ class Worker final : private SessionObserver {
   void Handle(const Completion& completion);
   void CountTurn(unsigned completions);
 
-  void ArmWake();
+  void OnWake();
   void OnCommands(uint32_t commands);
   void UpdateTimer();
   void OnTimer();
@@ -117,11 +118,12 @@ class Worker final : private SessionObserver {
 
   // Written by any thread.
   std::atomic<uint32_t> commands_{0};
-  UniqueFd wake_;  // an eventfd: a read is armed on it
+  UniqueFd wake_;  // an eventfd: the ring watches it
 
   // The worker thread's own.
   std::unique_ptr<Ring> ring_;
   std::unique_ptr<RingIo> io_;
+  std::unique_ptr<RingTimer> timer_;
   std::unique_ptr<Sessions> sessions_;
   std::vector<Acceptor> acceptors_;
   UniqueFd spare_file_;  // given up when the table of files is full, so that an accepted client still gets its server
@@ -130,10 +132,6 @@ class Worker final : private SessionObserver {
   bool resume_ = false;  // a file was freed in this turn
   TimePoint retry_at_{};  // paused: when to try again even if no file of ours was freed
   bool finish_ = false;
-  uint64_t wake_value_ = 0;
-  __kernel_timespec timer_value_{};
-  bool timer_armed_ = false;
-  TimePoint timer_at_{};
   uint32_t turn_ = 0;
   uint64_t counted_enters_ = 0;
 };
