@@ -1,6 +1,7 @@
 """Bytes through the proxy: all of them, in order, both ways, however a session ends."""
 import json
 import random
+import signal
 import socket
 import subprocess
 
@@ -13,6 +14,7 @@ from peers import (
     EchoServer,
     Job,
     ManualServer,
+    Verifier,
     connect,
     expect_end,
     pattern,
@@ -199,6 +201,8 @@ def test_data_before_a_reset_arrives_as_without_a_proxy(sender, own, ringmain):
         client = own(connect(address))
         upstream = server.accept()
         source, target = (upstream, client) if sender == "server" else (client, upstream)
+        source.sendall(b"!")  # the session is established: a connect that ends with a reset is another matter
+        assert target.recv(1) == b"!"
         source.sendall(pattern(3, 32 * KIB))
         reset(source)
         data = b""
@@ -209,9 +213,51 @@ def test_data_before_a_reset_arrives_as_without_a_proxy(sender, own, ringmain):
 
     expected = pattern(3, 32 * KIB)
     assert received(server.address) == expected, "the control, without a proxy"
-    for _ in range(50):
+    for _ in range(200):
         assert received(proxy.address) == expected
-    proxy.wait_closed(**{f"{sender}_reset": 50})
+    proxy.wait_closed(**{f"{sender}_reset": 200})
+
+
+@pytest.mark.parametrize("sender", ["server", "client"])
+@pytest.mark.parametrize("ending", ["fin", "reset"])
+@pytest.mark.parametrize("length", [1, 3000, 32 * KIB, 100 * KIB])
+def test_data_and_end_that_arrive_together(length, ending, sender, own, ringmain, session):
+    """Both are there before the proxy looks: it must not take the data, and then wait for an end that came already."""
+    server = own(ManualServer())
+    proxy = ringmain(config([server.address]))
+    client, upstream = session(proxy, server)
+    source, target = (upstream, client) if sender == "server" else (client, upstream)
+    source.sendall(b"!")
+    assert target.recv(1) == b"!"
+    proxy.signal(signal.SIGSTOP)
+    source.sendall(pattern(3, length))
+    reset(source) if ending == "reset" else source.close()
+    proxy.signal(signal.SIGCONT)
+    read_pattern(target, 3, length)
+    assert expect_end(target) == ending
+    target.close()
+    proxy.wait_closed(**{f"{sender}_{'reset' if ending == 'reset' else 'closed'}": 1})
+
+
+def test_server_that_answers_and_resets_at_once(own, ringmain, session):
+    """Often all is there before the proxy looks. The answer may be lost with the connect, the end never."""
+    server = own(ManualServer())
+    proxy = ringmain(config([server.address]))
+    for _ in range(300):
+        client = own(connect(proxy.address))
+        upstream = server.accept()
+        upstream.sendall(pattern(3, 32 * KIB))
+        reset(upstream)
+        verifier = Verifier(3)
+        client.settimeout(5 * PATIENCE)
+        with pytest.raises(ConnectionResetError):
+            while piece := client.recv(MIB):
+                verifier.feed(piece)
+        assert verifier.received in (0, 32 * KIB)
+        client.close()
+    proxy.wait_active(0)
+    closed = proxy.closed()
+    assert sum(closed.values()) == 300 and set(closed) <= {"server_reset", "connect_failed"}, closed
 
 
 # ---- Sizes ----------------------------------------------------------------------------------------------------------
