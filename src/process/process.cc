@@ -55,8 +55,9 @@ class Process {
         disabled_features_(std::move(disabled_features)),
         signals_(std::move(signals)),
         workers_count_(config_->workers.value_or(UsableCpus())),
+        files_suffice_for_(ConnectionsForFiles()),
         board_(workers_count_),
-        shared_(EffectiveMaxConnections()) {}
+        shared_(config_->limits.max_connections.value_or(files_suffice_for_), files_suffice_for_) {}
 
   int Run();
 
@@ -67,7 +68,7 @@ class Process {
   absl::Status StartWorkers(const Features& features);
   absl::Status StartAdmin(const Features& features);
   void LogAddresses();
-  uint32_t EffectiveMaxConnections();
+  uint32_t ConnectionsForFiles();
   Route MakeRoute(size_t listener, uint32_t worker);
 
   enum class Wake { kSignal, kFinished, kTimeout };
@@ -85,6 +86,7 @@ class Process {
   const std::string disabled_features_;
   const UniqueFd signals_;
   const uint32_t workers_count_;
+  const uint32_t files_suffice_for_;  // connections
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   Board board_;
@@ -238,20 +240,22 @@ void Process::LogAddresses() {
 }
 
 // A connection takes two file descriptors. The reserve is what everything else may have open at once.
-uint32_t Process::EffectiveMaxConnections() {
+uint32_t Process::ConnectionsForFiles() {
   uint64_t files = RaiseFileLimit();
-  uint64_t reserve = 16 + kAdminFileDescriptors;  // 16: standard streams, health thread, signal and event descriptors
-  for (const ListenerConfig& listener : config_->listeners) reserve += listener.listen.size() * workers_count_;
-  reserve += 3ull * workers_count_;  // ring, wake-up, spare
+  // Standard streams, health thread, signal and event descriptors; and the admin side, which may have less where there is little.
+  uint64_t reserve = 16 + std::min<uint64_t>(kAdminFileDescriptors, files / 4);
+  // A worker has a ring, a wake-up, its listening sockets, and for each of these may hold one client that waits.
+  reserve += 2ull * workers_count_;
+  for (const ListenerConfig& listener : config_->listeners) reserve += 2 * listener.listen.size() * workers_count_;
   for (const UpstreamConfig& upstream : config_->upstreams)
     if (upstream.health_check.has_value()) reserve += upstream.servers.size();
-  uint64_t fits = files > reserve + 2 ? (files - reserve) / 2 : 1;
-  fits = std::min<uint64_t>(fits, 1 << 30);
-  uint32_t configured = config_->limits.max_connections.value_or(static_cast<uint32_t>(fits));
-  if (configured > fits)
-    Log(LogLevel::kWarn, "limits.max_connections is ", configured, " but ", files,
-        " file descriptors are enough for only ", fits, " connections; raise the limit (ulimit -n, LimitNOFILE= in systemd)");
-  return configured;
+  uint64_t connections = files > reserve + 2 ? (files - reserve) / 2 : 1;
+  connections = std::min<uint64_t>(connections, 1 << 30);
+  uint32_t configured = config_->limits.max_connections.value_or(0);
+  if (configured > connections)
+    Log(LogLevel::kWarn, "limits.max_connections is ", configured, " but ", files, " file descriptors are enough for only ",
+        connections, " connections; more will wait (raise the limit: ulimit -n, LimitNOFILE= in systemd)");
+  return static_cast<uint32_t>(connections);
 }
 
 // ---- Waiting and ending ----

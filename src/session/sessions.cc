@@ -142,10 +142,9 @@ void Sessions::StartConnect(Session& session, CloseReason last_failure) {
   session.has_server = true;
   const SocketAddress& address = session.route->upstream->server(*picked).address();
   int fd = io_.OpenSocket(address.family(), session.route->socket_options);
-  if ((fd == -EMFILE || fd == -ENFILE) && observer_.OnOutOfFiles())
-    fd = io_.OpenSocket(address.family(), session.route->socket_options);
   if (fd == -EMFILE || fd == -ENFILE) {
     session.route->server_cells[*picked]->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
+    observer_.OnOutOfFiles();
     Close(session, CloseReason::kNoFiles);
     return;
   }

@@ -28,8 +28,8 @@ class SessionObserver {
   virtual void OnClosed(const Route& route, CloseReason reason) = 0;
   // A connect failed; another server may be tried.
   virtual void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) = 0;
-  // No file descriptor was free for a server's side. True if the observer gave one back: then it is tried once more.
-  virtual bool OnOutOfFiles() = 0;
+  // No file descriptor was free for a server's side.
+  virtual void OnOutOfFiles() = 0;
 };
 
 class Sessions {

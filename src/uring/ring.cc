@@ -96,9 +96,9 @@ void Ring::Cancel(Token target) {
   io_uring_sqe_set_data64(sqe, Token{Op::kCancel, 0, 0}.Pack());
 }
 
-void Ring::Accept(Token token, int fd) {
+void Ring::Accept(Token token, int fd, bool single) {
   io_uring_sqe* sqe = NextSqe();
-  if (features_.multishot_accept)
+  if (features_.multishot_accept && !single)
     io_uring_prep_multishot_accept(sqe, fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
   else
     io_uring_prep_accept(sqe, fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);

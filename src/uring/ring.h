@@ -59,8 +59,9 @@ class Ring {
 
   // ---- Operations of loops; those of sessions are in RingIo ----
 
-  // Accepts connections on `fd`, non-blocking and close-on-exec: one completion each, until one without `more`.
-  void Accept(Token token, int fd);
+  // Accepts connections on `fd`, non-blocking and close-on-exec: one completion each, until one without `more`. A multishot accept
+  // takes all that wait at once; `single` takes one.
+  void Accept(Token token, int fd, bool single);
   // Completes once when `fd` has something to read.
   void WatchReadable(Token token, int fd);
 

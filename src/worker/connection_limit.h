@@ -26,6 +26,11 @@ class alignas(64) ConnectionLimit {
     uint32_t before = active_.fetch_sub(1, std::memory_order_relaxed);
     RINGMAIN_CHECK(before > 0);
   }
+  // How many more would be let in now.
+  uint32_t room() const {
+    uint32_t now = active();
+    return now < max_ ? max_ - now : 0;
+  }
   uint32_t active() const { return active_.load(std::memory_order_relaxed); }
   uint32_t max() const { return max_; }
 

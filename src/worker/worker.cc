@@ -1,6 +1,5 @@
 #include "worker/worker.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -13,9 +12,7 @@
 namespace ringmain {
 namespace {
 
-constexpr Duration kAcceptRetry = seconds(1);
-
-UniqueFd SpareFile() { return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC)); }
+constexpr Duration kAcceptRetry = milliseconds(100);
 
 // Errors of accept(2) that are about one connection, or about the end of the request; any other says that accepting itself does not
 // work now.
@@ -94,7 +91,6 @@ absl::Status Worker::SetUp() {
   io_ = *std::move(io);
   SessionObserver& observer = *this;
   sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
-  spare_file_ = SpareFile();
   timer_ = std::make_unique<RingTimer>(*ring_);
   ring_->WatchReadable({Op::kWake, 0, 0}, wake_.get());
   for (uint32_t i = 0; i < acceptors_.size(); ++i) ArmAccept(i);
@@ -112,7 +108,7 @@ void Worker::Loop() {
     UpdateTimer();
     CountTurn(completions);
     if (timed) cells_.loop_turn.Observe(Clock::now() - start);
-    if (finish_ && sessions_->size() == 0 && AllListeningClosed()) return;
+    if (finish_ && sessions_->size() == 0 && waiting_.empty() && AllListeningClosed()) return;
   }
 }
 
@@ -159,8 +155,12 @@ void Worker::OnCommands(uint32_t commands) {
       if (!acceptor.armed) CloseListening(acceptor);
   }
   if (commands & kFinish) finish_ = true;
-  if (commands & kCutDrain) sessions_->CloseAll(CloseReason::kDrainTimeout);
-  if (commands & kCutShutdown) sessions_->CloseAll(CloseReason::kShutdown);
+  for (auto [command, reason] : {std::pair(kCutDrain, CloseReason::kDrainTimeout),
+                                 std::pair(kCutShutdown, CloseReason::kShutdown)})
+    if (commands & command) {
+      DropWaiting(reason);
+      sessions_->CloseAll(reason);
+    }
 }
 
 void Worker::UpdateTimer() {
@@ -181,7 +181,8 @@ void Worker::OnTimer() {
 void Worker::ArmAccept(uint32_t index) {
   Acceptor& acceptor = acceptors_[index];
   acceptor.armed = true;
-  ring_->Accept({Op::kAccept, 0, index}, acceptor.socket.get());
+  acceptor.single = Crowded();
+  ring_->Accept({Op::kAccept, 0, index}, acceptor.socket.get(), acceptor.single);
 }
 
 void Worker::OnAccept(const Completion& completion) {
@@ -191,36 +192,45 @@ void Worker::OnAccept(const Completion& completion) {
     Admit(*acceptor.listener, completion.result);
   else if (!ConcernsOneConnection(-completion.result))
     PauseAccepting(-completion.result);
-  if (acceptor.armed) return;
-  if (!accepting_)
+  if (acceptor.armed) {
+    if (!acceptor.single && Crowded()) CancelAccept(completion.token.index);
+  } else if (!accepting_) {
     CloseListening(acceptor);
-  else if (!paused_)
+  } else if (!paused_) {
     ArmAccept(completion.token.index);
+  }
 }
 
 void Worker::Admit(WorkerListener& listener, int client) {
-  ListenerCells& cells = *listener.route.listener_cells;
-  cells.accepted.Add();
-  auto refuse = [&](CloseReason reason, LogLimiter& limiter, uint32_t max) {
-    io_->CloseWithReset(client);
-    cells.closed[static_cast<size_t>(reason)].Add();
-    if (limiter.Admit(Clock::now()))
-      Log(LogLevel::kWarn, "connection refused listener=", listener.shared->name, " reason=", std::string(ToString(reason)),
-          " max_connections=", max);
-  };
+  listener.route.listener_cells->accepted.Add();
   if (!shared_.limit.TryAcquire()) {
-    refuse(CloseReason::kProcessLimit, shared_.refused, shared_.limit.max());
+    Refuse(listener, client, CloseReason::kProcessLimit, shared_.limit, shared_.refused);
     return;
   }
   if (!listener.shared->limit.TryAcquire()) {
     shared_.limit.Release();
-    refuse(CloseReason::kListenerLimit, listener.shared->refused, listener.shared->limit.max());
+    Refuse(listener, client, CloseReason::kListenerLimit, listener.shared->limit, listener.shared->refused);
+    return;
+  }
+  if (!waiting_.empty() || !shared_.files.TryAcquire()) {
+    waiting_.push_back({&listener, UniqueFd(client)});
+    PauseAccepting(EMFILE);
     return;
   }
   sessions_->Open(client, listener.route);
 }
 
-// The table of files is full, or memory is short: what runs goes on, and clients wait in the accept queue until something is freed.
+void Worker::Refuse(WorkerListener& listener, int client, CloseReason reason, const ConnectionLimit& limit,
+                    LogLimiter& log) {
+  io_->CloseWithReset(client);
+  resume_ = paused_;
+  listener.route.listener_cells->closed[static_cast<size_t>(reason)].Add();
+  if (std::optional<uint64_t> more = log.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "connection refused listener=", listener.shared->name, " reason=",
+        std::string(ToString(reason)), " max_connections=", limit.max(), " not_logged=", *more);
+}
+
+// There are no file descriptors, or no memory, for more: what runs goes on, and clients wait in the accept queue.
 void Worker::PauseAccepting(int error) {
   retry_at_ = Clock::now() + kAcceptRetry;
   if (paused_) return;
@@ -229,18 +239,20 @@ void Worker::PauseAccepting(int error) {
   cells_.accept_paused.Set(1);
   CancelAccepts();
   if (shared_.accept_paused.Admit(Clock::now()))
-    Log(LogLevel::kWarn, "accepting paused: ", std::strerror(error), "; it goes on when a connection ends",
-        error == EMFILE ? " (raise the limit of open files: ulimit -n, LimitNOFILE= in systemd)" : "");
+    Log(LogLevel::kWarn, "accepting paused: ", std::strerror(error), "; it goes on when connections end",
+        error == EMFILE ? " (to serve more at once raise the limit of open files: ulimit -n, LimitNOFILE= in systemd)" : "");
 }
 
 void Worker::ResumeAccepting() {
   resume_ = false;
   if (!paused_) return;
-  if (!spare_file_.valid()) spare_file_ = SpareFile();
-  if (!spare_file_.valid()) {
-    retry_at_ = Clock::now() + kAcceptRetry;
-    return;
+  retry_at_ = Clock::now() + kAcceptRetry;
+  while (!waiting_.empty() && shared_.files.TryAcquire()) {
+    WaitingClient client = std::move(waiting_.front());
+    waiting_.pop_front();
+    sessions_->Open(client.socket.release(), client.listener->route);
   }
+  if (!waiting_.empty() || shared_.files.room() == 0) return;
   paused_ = false;
   cells_.accept_paused.Set(0);
   if (!accepting_) return;
@@ -248,13 +260,25 @@ void Worker::ResumeAccepting() {
     if (!acceptors_[i].armed) ArmAccept(i);
 }
 
-void Worker::CancelAccepts() {
-  for (uint32_t i = 0; i < acceptors_.size(); ++i) {
-    Acceptor& acceptor = acceptors_[i];
-    if (!acceptor.armed || acceptor.cancelling) continue;
-    acceptor.cancelling = true;
-    ring_->Cancel({Op::kAccept, 0, i});
+void Worker::DropWaiting(CloseReason reason) {
+  for (WaitingClient& client : waiting_) {
+    client.listener->route.listener_cells->closed[static_cast<size_t>(reason)].Add();
+    client.listener->shared->limit.Release();
+    shared_.limit.Release();
+    io_->CloseWithReset(client.socket.release());
   }
+  waiting_.clear();
+}
+
+void Worker::CancelAccept(uint32_t index) {
+  Acceptor& acceptor = acceptors_[index];
+  if (!acceptor.armed || acceptor.cancelling) return;
+  acceptor.cancelling = true;
+  ring_->Cancel({Op::kAccept, 0, index});
+}
+
+void Worker::CancelAccepts() {
+  for (uint32_t i = 0; i < acceptors_.size(); ++i) CancelAccept(i);
 }
 
 // Connections that wait in the accept queue were made in good faith: closing the socket would reset them, so they are served first.
@@ -282,6 +306,7 @@ void Worker::OnClosed(const Route& route, CloseReason reason) {
   SharedListener& listener = *listeners_[route.listener].shared;
   listener.limit.Release();
   shared_.limit.Release();
+  shared_.files.Release();
   resume_ = paused_;
   if (reason != CloseReason::kNoServer) return;
   if (std::optional<uint64_t> more = listener.no_server.Admit(Clock::now()))
@@ -296,11 +321,6 @@ void Worker::OnConnectFailed(const Route& route, uint16_t server, ConnectFailure
         " error=\"", std::strerror(error), "\" not_logged=", *more);
 }
 
-bool Worker::OnOutOfFiles() {
-  PauseAccepting(EMFILE);
-  if (!spare_file_.valid()) return false;
-  spare_file_.reset();
-  return true;
-}
+void Worker::OnOutOfFiles() { PauseAccepting(EMFILE); }
 
 }  // namespace ringmain

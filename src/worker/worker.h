@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <future>
 #include <memory>
 #include <string>
@@ -34,8 +35,10 @@ struct SharedListener {
 
 // What the workers share. Outlives them.
 struct WorkerShared {
-  explicit WorkerShared(uint32_t max_connections) : limit(max_connections) {}
-  ConnectionLimit limit;
+  WorkerShared(uint32_t max_connections, uint32_t files_suffice_for)
+      : limit(max_connections), files(files_suffice_for) {}
+  ConnectionLimit limit;  // surplus is refused
+  ConnectionLimit files;  // connections that there are file descriptors for: surplus waits
   LogLimiter refused;
   LogLimiter connect_failed;
   LogLimiter accept_paused;
@@ -64,6 +67,9 @@ class Worker final : private SessionObserver {
     kCutDrain = 4,       // close every session: CloseReason::kDrainTimeout
     kCutShutdown = 8,    // close every session: CloseReason::kShutdown
   };
+  // With room for fewer connections than this, accepts are single: a multishot accept takes all that wait, and those would use up the
+  // file descriptors that health checks and the admin side need.
+  static constexpr uint32_t kSingleAcceptRoom = 4096;
   // Of so many loop turns one is timed.
   static constexpr uint32_t kLoopTurnSampling = 16;
 
@@ -83,7 +89,13 @@ class Worker final : private SessionObserver {
     WorkerListener* listener;
     UniqueFd socket;
     bool armed = false;       // an accept is armed and its final completion has not come
+    bool single = false;      // the armed accept takes one connection
     bool cancelling = false;  // its cancel was requested
+  };
+  // Accepted, and admitted by the limits, but there are no file descriptors for its server's side yet.
+  struct WaitingClient {
+    WorkerListener* listener;
+    UniqueFd socket;
   };
 
   void Main(std::promise<absl::Status> set_up);
@@ -100,15 +112,19 @@ class Worker final : private SessionObserver {
   void ArmAccept(uint32_t index);
   void OnAccept(const Completion& completion);
   void Admit(WorkerListener& listener, int client);
+  void Refuse(WorkerListener& listener, int client, CloseReason reason, const ConnectionLimit& limit, LogLimiter& log);
   void PauseAccepting(int error);
   void ResumeAccepting();
+  void DropWaiting(CloseReason reason);
+  bool Crowded() const { return shared_.files.room() < kSingleAcceptRoom; }
+  void CancelAccept(uint32_t index);
   void CancelAccepts();
   void CloseListening(Acceptor& acceptor);
   bool AllListeningClosed() const;
 
   void OnClosed(const Route& route, CloseReason reason) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
-  bool OnOutOfFiles() override;
+  void OnOutOfFiles() override;
 
   const Options options_;
   std::vector<WorkerListener> listeners_;
@@ -126,11 +142,11 @@ class Worker final : private SessionObserver {
   std::unique_ptr<RingTimer> timer_;
   std::unique_ptr<Sessions> sessions_;
   std::vector<Acceptor> acceptors_;
-  UniqueFd spare_file_;  // given up when the table of files is full, so that an accepted client still gets its server
+  std::deque<WaitingClient> waiting_;
   bool accepting_ = true;
   bool paused_ = false;
-  bool resume_ = false;  // a file was freed in this turn
-  TimePoint retry_at_{};  // paused: when to try again even if no file of ours was freed
+  bool resume_ = false;   // a connection ended in this turn
+  TimePoint retry_at_{};  // paused: when to look again, though none of ours ended
   bool finish_ = false;
   uint32_t turn_ = 0;
   uint64_t counted_enters_ = 0;
