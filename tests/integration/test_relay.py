@@ -147,12 +147,19 @@ def test_last_bytes_before_a_close_arrive(own, ringmain, session):
 # ---- Reset ----------------------------------------------------------------------------------------------------------
 
 
+def _established(client, upstream):
+    """Makes sure that the session is: a server that resets during the connect is another matter."""
+    client.sendall(b"!")
+    assert upstream.recv(1) == b"!"
+
+
 @pytest.mark.sanitizer
 def test_client_reset_reaches_the_server(own, ringmain, session):
     server = own(ManualServer())
     proxy = ringmain(config([server.address]))
     for sent in (0, 1000):
         client, upstream = session(proxy, server)
+        _established(client, upstream)
         client.sendall(pattern(0, sent))
         read_pattern(upstream, 0, sent)
         reset(client)
@@ -167,6 +174,7 @@ def test_server_reset_reaches_the_client(own, ringmain, session):
     proxy = ringmain(config([server.address]))
     for sent in (0, 1000):
         client, upstream = session(proxy, server)
+        _established(client, upstream)
         upstream.sendall(pattern(0, sent))
         read_pattern(client, 0, sent)
         reset(upstream)
@@ -201,8 +209,7 @@ def test_data_before_a_reset_arrives_as_without_a_proxy(sender, own, ringmain):
         client = own(connect(address))
         upstream = server.accept()
         source, target = (upstream, client) if sender == "server" else (client, upstream)
-        source.sendall(b"!")  # the session is established: a connect that ends with a reset is another matter
-        assert target.recv(1) == b"!"
+        _established(client, upstream)
         source.sendall(pattern(3, 32 * KIB))
         reset(source)
         data = b""
@@ -227,8 +234,7 @@ def test_data_and_end_that_arrive_together(length, ending, sender, own, ringmain
     proxy = ringmain(config([server.address]))
     client, upstream = session(proxy, server)
     source, target = (upstream, client) if sender == "server" else (client, upstream)
-    source.sendall(b"!")
-    assert target.recv(1) == b"!"
+    _established(client, upstream)
     proxy.signal(signal.SIGSTOP)
     source.sendall(pattern(3, length))
     reset(source) if ending == "reset" else source.close()
