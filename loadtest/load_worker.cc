@@ -90,7 +90,7 @@ void LoadWorker::Turn() {
       }
       return;
     case Phase::kRunning: {
-      if (!recording_ && now() >= measure_start_) set_->set_recording(recording_ = true);
+      StartRecordingWhenWarm();
       if (paced()) KeepPace();
       bool nothing_left = set_->in_use() == 0 && to_open_.empty() && to_retry_.empty();
       if (now() >= deadline_ || nothing_left) Drain(options_.reply_timeout);
@@ -161,6 +161,7 @@ void LoadWorker::BeginRunning(TimePoint start) {
   start_ = start;
   measure_start_ = start + options_.warmup;
   deadline_ = measure_start_ + options_.duration;
+  StartRecordingWhenWarm();  // before the first operation, so that without a warm-up nothing is left out
   if (options_.mode == Mode::kChurn) {
     connect_start_ = now();
     for (uint32_t i = 0; i < count_; ++i) to_open_.push_back(i);
@@ -169,6 +170,12 @@ void LoadWorker::BeginRunning(TimePoint start) {
   if (paced() || options_.mode == Mode::kIdle) return;
   for (Connection& connection : set_->connections())
     if (connection.state == Connection::State::kOpen) StartOperation(connection);
+}
+
+void LoadWorker::StartRecordingWhenWarm() {
+  if (recording_ || now() < measure_start_) return;
+  recording_ = true;
+  set_->set_recording(true);
 }
 
 void LoadWorker::StartOperation(Connection& connection) {

@@ -60,6 +60,7 @@ class LoadWorker : private ConnectionSet::Events {
   void OpenMore();
   void ArriveWhenConnected();
   void BeginRunning(TimePoint start);
+  void StartRecordingWhenWarm();
   void KeepPace();
   void Drain(Duration limit);
   void FinishOne(Connection& connection);
