@@ -85,8 +85,6 @@ class alignas(64) Relay {
   bool complete() const { return finished_ || (discarding_ && !sending_); }
   bool finished() const { return finished_; }
   bool starved() const { return starved_; }
-  // Holds bytes that the kernel has not taken yet.
-  bool holds_bytes() const { return queued_ > 0; }
   uint32_t queued() const { return queued_; }
   uint64_t received() const { return received_; }
   uint64_t sent() const { return sent_; }

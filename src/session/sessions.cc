@@ -330,7 +330,6 @@ void Sessions::Close(Session& session, CloseReason reason) {
   if (session.state == SessionState::kClosing) return;
   session.state = SessionState::kClosing;
   session.reason = reason;
-  for (const Relay& relay : session.relays) session.reset |= relay.holds_bytes();
   session.reset |= IsRefusal(reason);
   timers_.Cancel(session);
   starved_.Remove(session);
@@ -341,6 +340,8 @@ void Sessions::Close(Session& session, CloseReason reason) {
 
 void Sessions::FinishClose(Session& session) {
   if (session.connect_armed || session.relays[0].in_flight() || session.relays[1].in_flight()) return;
+  // Bytes also get lost after Close: a receive may bring some before its end.
+  for (const Relay& relay : session.relays) session.reset |= relay.discarded() > 0;
   for (int fd : {session.client_fd, session.server_fd}) {
     if (fd < 0) continue;
     if (session.reset)

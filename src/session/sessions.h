@@ -4,8 +4,8 @@
 //               └── no server, limits, client gone ──┘
 //
 // Closing is: ask every armed operation to end, wait for the final completion of each, close the sockets, free the slot. Ends of
-// streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut while
-// it still holds bytes is closed with a reset, so that a truncated stream never looks complete.
+// streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut and
+// loses bytes by it is closed with a reset, so that a truncated stream never looks complete.
 //
 // A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
 #pragma once
