@@ -195,6 +195,7 @@ void Relay::ArmReceive() {
   const Io::Abilities& abilities = env_->io.abilities();
   // The last completion of a credit may overshoot it by less than a buffer.
   uint32_t room = env_->high_water - env_->buffers.buffer_bytes() - queued_;
+  if (!abilities.receive_credit && AboveLowWater()) UseSingleReceives();
   multishot_ = abilities.multishot_receive && !single_;
   receiving_ = true;
   if (multishot_)
@@ -220,11 +221,15 @@ void Relay::ArmSend() {
 // receives take over; what one burst brings until the cancel is carried out (32 buffers at most, MULTISHOT_MAX_RETRY in
 // io_uring/net.c) is held beyond the high-water mark.
 void Relay::LeaveMultishot() {
-  if (leaving_multishot_ || queued_ <= env_->high_water / 4) return;
+  if (leaving_multishot_ || !AboveLowWater()) return;
   leaving_multishot_ = true;
+  UseSingleReceives();
+  env_->io.Cancel(receive_token());
+}
+
+void Relay::UseSingleReceives() {
   single_ = true;
   calm_ = 0;
-  env_->io.Cancel(receive_token());
 }
 
 }  // namespace ringmain

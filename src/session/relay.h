@@ -100,7 +100,9 @@ class alignas(64) Relay {
   bool WantsReceive() const;
   void ArmReceive();
   void ArmSend();
+  bool AboveLowWater() const { return queued_ > env_->high_water / 4; }
   void LeaveMultishot();
+  void UseSingleReceives();
   Token receive_token() const { return {receive_op_, generation_, index_}; }
   Token send_token() const { return {send_op_, generation_, index_}; }
 
