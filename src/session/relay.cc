@@ -22,6 +22,7 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
     env_->buffers.Take(completion.buffer, completion.result > 0 ? static_cast<uint32_t>(completion.result) : 0);
     if (completion.result > 0) {
       poll_first_ = !completion.socket_nonempty;
+      waiting_ = false;
       Enqueue(completion.buffer);
       return RelayEvent::kNone;
     }
@@ -32,6 +33,10 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
       ended_ = true;
       return source_broken_ ? RelayEvent::kSourceReset : RelayEvent::kSourceEnded;
     case ENOBUFS:
+      // A receive ends like this on an idle socket too, but not before it has waited for readiness. So it waits first the next time,
+      // which takes no buffer; only one that has waited starves.
+      poll_first_ = true;
+      if (!waiting_) return RelayEvent::kNone;
       starved_ = !discarding_;
       return starved_ ? RelayEvent::kStarved : RelayEvent::kNone;
     case ECANCELED:
@@ -84,10 +89,12 @@ void Relay::Pump() {
     LeaveMultishot();
 }
 
-void Relay::Feed() {
+bool Relay::Feed() {
+  if (!starved_) return false;
   starved_ = false;
-  poll_first_ = true;  // a receive armed without it would end at once if the pool is empty again, even on an idle socket
-  if (WantsReceive()) ArmReceive();
+  if (!WantsReceive()) return false;
+  ArmReceive();
+  return true;
 }
 
 void Relay::Discard() {
@@ -198,6 +205,7 @@ void Relay::ArmReceive() {
   if (!abilities.receive_credit && AboveLowWater()) UseSingleReceives();
   multishot_ = abilities.multishot_receive && !single_;
   receiving_ = true;
+  waiting_ = poll_first_;
   if (multishot_)
     env_->io.ReceiveMultishot(receive_token(), source_, room, poll_first_);
   else

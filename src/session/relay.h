@@ -40,7 +40,7 @@ enum class RelayEvent : uint8_t {
   kSourceEnded,  // the source sent its last byte (FIN)
   kSourceReset,  // the source is gone: reset, timed out, or broken on its sending side
   kSinkFailed,   // the sink takes no more bytes
-  kStarved,      // no receive buffer was free; call Feed when one is
+  kStarved,      // there is something to read and no receive buffer was free; call Feed when one is
 };
 
 class alignas(64) Relay {
@@ -62,8 +62,8 @@ class alignas(64) Relay {
 
   // Arms what should be armed now. Called at the end of each loop turn in which something happened.
   void Pump();
-  // A buffer may be free again.
-  void Feed();
+  // A buffer is free again. True if a starved receive was armed for it; there is something to read then, so it will complete.
+  bool Feed();
   // The sink is gone: drops what is queued, receives no more, and drops what still arrives.
   void Discard();
   // The source's socket is known to be broken: its end, however it shows, is not an orderly one.
@@ -128,7 +128,8 @@ class alignas(64) Relay {
   bool blocked_ : 1 = false;        // the sink did not take all: buffers are held until the queue is empty
   bool single_ : 1 = false;         // single receives instead of multishot ones (only without receive_credit)
   bool poll_first_ : 1;             // the next receive would find nothing now
-  bool starved_ : 1 = false;        // waits for Feed
+  bool waiting_ : 1 = false;        // the armed receive was told to wait for readiness and has brought nothing yet
+  bool starved_ : 1 = false;        // had something to read and no buffer; waits for Feed
   bool ended_ : 1 = false;          // the source will bring no more bytes
   bool source_broken_ : 1 = false;  // the source's socket failed on its other direction
   bool discarding_ : 1 = false;     // the sink is gone

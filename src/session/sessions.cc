@@ -123,11 +123,11 @@ void Sessions::Touch(Session& session) {
   if (!session.dirty.linked) dirty_.PushBack(session);
 }
 
-// First in, first out, and no more sessions than there are buffers: the others would only starve again.
+// First in, first out, and no more receives than there are buffers: the others would only starve again. Every receive that counts is
+// one that will complete, so the turn that feeds the next comes.
 void Sessions::FeedStarved() {
-  for (uint32_t left = env_.buffers.published(); left > 0 && !starved_.empty(); --left)
-    for (Relay& relay : starved_.PopFront()->relays)
-      if (relay.starved()) relay.Feed();
+  for (uint32_t fed = 0; fed < env_.buffers.published() && !starved_.empty();)
+    for (Relay& relay : starved_.PopFront()->relays) fed += relay.Feed() ? 1 : 0;
 }
 
 // ---- Connecting ----
