@@ -1,0 +1,78 @@
+// Quiet sessions: idle_timeout and half_closed_timeout, by a clock that only the test moves.
+#include "directed.h"
+
+namespace ringmain::sim {
+namespace {
+
+class Quiet : public Directed {
+ protected:
+  SimSession& OpenWith(Duration idle, Duration half_closed) {
+    WorldOptions options;
+    options.idle_timeout = idle;
+    options.half_closed_timeout = half_closed;
+    Start(options);
+    return Established();
+  }
+};
+
+constexpr Duration kLate = milliseconds(8 * 9);
+
+TEST_F(Quiet, IdleClosesWithinAnEighth) {
+  OpenWith(seconds(8), {});
+  PassInSteps(seconds(8) - milliseconds(1));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  PassInSteps(seconds(1) + kLate);
+  EXPECT_EQ(world_->closed(CloseReason::kIdleTimeout), 1u);
+}
+
+TEST_F(Quiet, AByteStartsItAnew) {
+  SimSession& session = OpenWith(seconds(8), {});
+  for (int i = 0; i < 5; ++i) {
+    PassInSteps(seconds(7));
+    world_->io().PeerSends(i % 2 == 0 ? *session.client : *session.server, 1);
+    RunUntilQuiet();
+  }
+  PassInSteps(seconds(8) - milliseconds(1));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  PassInSteps(seconds(1) + kLate);
+  EXPECT_EQ(world_->closed(CloseReason::kIdleTimeout), 1u);
+}
+
+TEST_F(Quiet, OffMeansNever) {
+  OpenWith({}, {});
+  PassInSteps(std::chrono::hours(24));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  EXPECT_FALSE(world_->sessions().NextWakeUp().has_value());
+}
+
+TEST_F(Quiet, HalfClosedCloses) {
+  SimSession& session = OpenWith({}, seconds(4));
+  PassInSteps(seconds(60));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  world_->io().PeerFins(*session.server);
+  RunUntilQuiet();
+  PassInSteps(seconds(3));
+  world_->io().PeerSends(*session.client, 1);
+  RunUntilQuiet();
+  PassInSteps(seconds(4) - milliseconds(1));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  PassInSteps(milliseconds(500) + kLate);
+  EXPECT_EQ(world_->closed(CloseReason::kHalfClosedTimeout), 1u);
+}
+
+// A client is gone and its server does not read what it left: bytes are waiting, so the cut is a reset.
+TEST_F(Quiet, HalfClosedCountsFromAReset) {
+  SimSession& session = OpenWith({}, seconds(4));
+  session.server->script.send_capacity = 1;
+  world_->io().PeerSends(*session.client, 1000);
+  world_->io().Break(*session.client);
+  RunUntilQuiet();
+  PassInSteps(seconds(4) - milliseconds(1));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  PassInSteps(milliseconds(500) + kLate);
+  EXPECT_EQ(world_->closed(CloseReason::kHalfClosedTimeout), 1u);
+  EXPECT_TRUE(session.server->closed_with_reset);
+}
+
+}  // namespace
+}  // namespace ringmain::sim

@@ -1,0 +1,50 @@
+// Thousands of random runs. SIM_SEED=n repeats one; SIM_SEEDS=n sets how many.
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "scenario.h"
+
+namespace ringmain::sim {
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint64_t kDefaultSeeds = 1000;
+#else
+constexpr uint64_t kDefaultSeeds = 4000;
+#endif
+
+uint64_t current_seed;
+
+uint64_t Setting(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? std::strtoull(value, nullptr, 10) : otherwise;
+}
+
+// A failed RINGMAIN_CHECK aborts: say which run it was.
+void OnAbort(int) {
+  char text[64];
+  int length =
+      std::snprintf(text, sizeof(text), "aborted in SIM_SEED=%llu\n", static_cast<unsigned long long>(current_seed));
+  [[maybe_unused]] ssize_t written = write(STDERR_FILENO, text, static_cast<size_t>(length));
+}
+
+TEST(RandomSessions, KeepEveryRule) {
+  struct sigaction action {};
+  action.sa_handler = OnAbort;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigaction(SIGABRT, &action, nullptr);
+  bool one = std::getenv("SIM_SEED") != nullptr;
+  uint64_t first = Setting("SIM_SEED", 1), count = one ? 1 : Setting("SIM_SEEDS", kDefaultSeeds);
+  for (current_seed = first; current_seed < first + count; ++current_seed) {
+    std::string failure = RunScenario(current_seed);
+    ASSERT_TRUE(failure.empty()) << failure << "repeat it with SIM_SEED=" << current_seed;
+  }
+  signal(SIGABRT, SIG_DFL);
+}
+
+}  // namespace
+}  // namespace ringmain::sim

@@ -1,0 +1,308 @@
+#include "rules.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "world.h"
+
+namespace ringmain::sim {
+namespace {
+
+// Each of the checks within a timeout is late by at most a tick and the loop's own delay, and starts the next one.
+constexpr Duration kLateness = (Sessions::kQuietChecks + 1) * (TimerWheel::kTick + milliseconds(2));
+
+bool Refuses(CloseReason reason) {
+  return reason == CloseReason::kNoServer || reason == CloseReason::kConnectFailed ||
+         reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles ||
+         reason == CloseReason::kClientLeft;
+}
+
+uint64_t Milliseconds(Duration duration) { return static_cast<uint64_t>(duration / milliseconds(1)); }
+
+}  // namespace
+
+// ---- What happens ----
+
+void Rules::OnCompletion(const Completion& completion) {
+  if (completion.token.op != Op::kConnect || completion.result == 0) return;
+  const SimSession* session = world_.io().FindSession(completion.token);
+  if (session == nullptr || session->closing || session->closed) return;
+  expected_failures_.resize(world_.options().servers);
+  ConnectFailure failure =
+      session->connect_timed_out ? ConnectFailure::kTimeout : ConnectFailureFromErrno(-completion.result);
+  ++expected_failures_[session->server->server][static_cast<size_t>(failure)];
+}
+
+void Rules::OnConnectFailed(size_t server, ConnectFailure failure) {
+  seen_failures_.resize(world_.options().servers);
+  ++seen_failures_[server][static_cast<size_t>(failure)];
+}
+
+void Rules::OnClosed(CloseReason reason) {
+  ++closed_[static_cast<size_t>(reason)];
+  Report& report = world_.report();
+  report.Trace("closed: ", std::string(ToString(reason)));
+  SimSession* session = world_.io().last_closed();
+  if (!report.Expect(session != nullptr && !session->closed, "OnClosed without a session that has just closed")) return;
+  session->closed = true;
+  report.Expect(session->client->closed, "the client's socket is not closed");
+  const SimSocket* server = session->server;
+  if (server != nullptr) report.Expect(server->closed, "the server's socket is not closed");
+  if (server != nullptr && server->connected)
+    report.Expect(server->closed_with_reset == session->client->closed_with_reset, "one side reset, the other not");
+  switch (reason) {
+    case CloseReason::kClientClosed:
+    case CloseReason::kServerClosed:
+      CheckOrderlyEnd(*session, reason == CloseReason::kClientClosed);
+      return;
+    case CloseReason::kClientReset:
+      CheckReset(*session, *session->client);
+      return;
+    case CloseReason::kServerReset:
+      CheckReset(*session, *session->server);
+      return;
+    case CloseReason::kIdleTimeout:
+      CheckTimeout(*session, world_.options().idle_timeout);
+      return;
+    case CloseReason::kHalfClosedTimeout:
+      report.Expect(session->half_closed, "half_closed_timeout of a session that is not half closed");
+      CheckTimeout(*session, world_.options().half_closed_timeout);
+      return;
+    case CloseReason::kShutdown:
+    case CloseReason::kDrainTimeout:
+      return;
+    default:
+      report.Expect(Refuses(reason), "closed for ", std::string(ToString(reason)));
+      CheckRefused(*session, reason);
+  }
+}
+
+// ---- Why sessions close ----
+
+void Rules::CheckOrderlyEnd(const SimSession& session, bool client_first) {
+  Report& report = world_.report();
+  if (!report.Expect(session.established, "an orderly end of a session that had no server")) return;
+  for (const SimSocket* source : {session.client, session.server}) {
+    const SimSocket& sink = *session.other(*source);
+    report.Expect(!sink.closed_with_reset, "an orderly end by reset");
+    report.Expect(source->eof_handled && !source->error_handled(), "an orderly end without FIN of fd ", source->fd);
+    report.Expect(sink.accepted == source->arrived, "fd ", sink.fd, " got ", sink.accepted, " of ", source->arrived,
+                  " bytes and an orderly end");
+  }
+  report.Expect(session.client_ended_first == client_first, "the reason names the wrong side");
+}
+
+// A reset passes on as a reset, and what the broken side sent before still arrives.
+void Rules::CheckReset(const SimSession& session, const SimSocket& broken) {
+  Report& report = world_.report();
+  if (!report.Expect(session.established, "a reset of a session that had no server")) return;
+  const SimSocket& other = *session.other(broken);
+  report.Expect(broken.error_handled(), "closed for a reset of fd ", broken.fd, " that did not happen");
+  report.Expect(other.closed_with_reset, "the reset of fd ", broken.fd, " was not passed on");
+  if (other.error_handled()) return;
+  report.Expect(broken.taken == broken.arrived && other.accepted == broken.arrived, "fd ", other.fd, " got ",
+                other.accepted, " of ", broken.arrived, " bytes that were sent before the reset");
+}
+
+void Rules::CheckTimeout(const SimSession& session, Duration timeout) {
+  Report& report = world_.report();
+  report.Expect(timeout.count() != 0, "closed for a timeout that is off");
+  report.Expect(session.timer_closed, "closed for a timeout, but not by a timer");
+  report.Expect(session.closing_at - session.last_byte_at >= timeout, "closed after ",
+                Milliseconds(session.closing_at - session.last_byte_at), " ms of quiet, too early");
+}
+
+void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
+  Report& report = world_.report();
+  const SimSocket& client = *session.client;
+  report.Expect(client.closed_with_reset, "refused without a reset");
+  report.Expect(!session.established, "refused after a server was connected");
+  size_t candidates = world_.options().servers;
+  bool all_tried = session.tried.size() == std::min<size_t>(world_.options().connect_tries, candidates);
+  switch (reason) {
+    case CloseReason::kNoServer:
+      report.Expect(session.tried.empty() && world_.health_changed(), "no_server though servers are up");
+      return;
+    case CloseReason::kConnectFailed:
+    case CloseReason::kConnectTimeout:
+      if (world_.io().open_failed()) return;
+      report.Expect(session.last_connect_result.value_or(0) != 0, "closed for a connect that did not fail");
+      report.Expect((session.connect_timed_out || session.last_connect_result == -ETIMEDOUT) ==
+                        (reason == CloseReason::kConnectTimeout),
+                    "a wrong reason for the last try");
+      report.Expect(all_tried || world_.health_changed(), "gave up after ", session.tried.size(), " tries");
+      return;
+    case CloseReason::kClientLeft:
+      if (client.receive_error_handled) return;
+      report.Expect(client.eof_handled && client.taken == 0, "client_left though the client is there");
+      report.Expect(session.closing_at >= session.client_ended_at + Sessions::kLeaveGrace, "client_left too early");
+      return;
+    default:
+      report.Expect(session.out_of_files, "no_files though there were");
+  }
+}
+
+// ---- At all times ----
+
+uint64_t Rules::Queued(const SimSocket& source, const SimSocket* sink) const {
+  return source.received_handled - (sink != nullptr ? sink->sent_handled : 0);
+}
+
+void Rules::AfterTurn() {
+  CheckTotals();
+  CheckPool();
+  for (const SimSession& session : world_.io().sessions()) {
+    if (session.closed || session.closing) continue;
+    CheckQueue(*session.client, session.established ? session.server : nullptr);
+    if (session.established) CheckQueue(*session.server, session.client);
+    CheckTimers(session);
+  }
+}
+
+void Rules::CheckTotals() {
+  Report& report = world_.report();
+  SimIo& io = world_.io();
+  int64_t open = 0;
+  uint64_t to_server = 0, to_client = 0;
+  std::vector<uint32_t> busy(world_.options().servers);
+  for (const SimSession& session : io.sessions()) open += session.closed ? 0 : 1;
+  for (const SimSocket& socket : io.sockets()) {
+    (socket.is_client ? to_client : to_server) += socket.sent_handled;
+    if (!socket.is_client && !socket.closed) ++busy[socket.server];
+  }
+  report.Expect(world_.sessions().size() == static_cast<size_t>(open), "sessions lost");
+  report.Expect(world_.worker_cells().sessions.value() == open, "the gauge of sessions is wrong");
+  report.Expect(world_.listener_cells().active.value() == open, "the gauge of active connections is wrong");
+  report.Expect(world_.listener_cells().bytes[0].value() == to_server, "bytes to the server are miscounted");
+  report.Expect(world_.listener_cells().bytes[1].value() == to_client, "bytes to the client are miscounted");
+  uint64_t active = 0;
+  for (size_t i = 0; i < busy.size(); ++i) {
+    report.Expect(world_.upstream().server(i).active() >= busy[i], "server ", i,
+                  " has more connections than it counts");
+    active += world_.upstream().server(i).active();
+  }
+  report.Expect(active <= static_cast<uint64_t>(open), "servers count more connections than there are sessions");
+}
+
+void Rules::CheckPool() {
+  Report& report = world_.report();
+  const BufferPool& pool = world_.pool();
+  const WorldOptions& options = world_.options();
+  report.Expect(pool.published() == world_.io().published() + world_.io().buffers_under_way(), "published buffers are ",
+                world_.io().published(), " + ", world_.io().buffers_under_way(), ", not ", pool.published());
+  report.Expect(pool.held() <= pool.max_total(), "more buffers held than exist");
+  report.Expect(world_.worker_cells().buffers_held.value() == pool.held(), "the gauge of held buffers is wrong");
+  // Idle directions hold nothing; two neighbours of a queue hold more than one buffer's worth.
+  uint64_t most = 0;
+  for (const SimSession& session : world_.io().sessions()) {
+    if (session.closed) continue;
+    for (const SimSocket* source : {session.client, session.server}) {
+      if (source == nullptr) continue;
+      uint64_t queued = Queued(*source, session.other(*source));
+      most += queued == 0 ? 0 : 2 * (queued / options.buffers.buffer_bytes) + 3;
+    }
+  }
+  report.Expect(pool.held() <= most, pool.held(), " buffers held for what fits into ", most);
+}
+
+void Rules::CheckQueue(const SimSocket& source, const SimSocket* sink) {
+  if (sink != nullptr && sink->error_handled()) return;
+  Report& report = world_.report();
+  const WorldOptions& options = world_.options();
+  uint64_t queued = Queued(source, sink);
+  bool unbounded = options.abilities.multishot_receive && !options.abilities.receive_credit;
+  report.Expect(unbounded || queued <= options.high_water, queued, " bytes queued from fd ", source.fd);
+  if (unbounded && source.receive.has_value() && source.receive->multishot && queued > options.high_water / 4)
+    report.Expect(source.receive->cancelled, queued, " bytes queued from fd ", source.fd,
+                  " and its multishot receive goes on");
+}
+
+Duration Rules::QuietLimit(const SimSession& session) const {
+  Duration idle = world_.options().idle_timeout, half_closed = world_.options().half_closed_timeout;
+  if (!session.half_closed || half_closed.count() == 0) return idle;
+  return idle.count() == 0 ? half_closed : std::min(idle, half_closed);
+}
+
+void Rules::CheckTimers(const SimSession& session) {
+  Report& report = world_.report();
+  TimePoint now = world_.io().now();
+  constexpr Duration kSlack = TimerWheel::kTick + milliseconds(2);
+  if (session.established) {
+    Duration limit = QuietLimit(session);
+    report.Expect(limit.count() == 0 || now - session.last_byte_at <= limit + limit / 8 + kLateness, "quiet for ",
+                  Milliseconds(now - session.last_byte_at), " ms and not closed");
+    return;
+  }
+  // A cancelled connect is about to end, and what follows is decided then.
+  if (session.server == nullptr || !session.server->connect.has_value() || session.server->connect->cancelled) return;
+  report.Expect(now <= session.connect_started_at + world_.options().connect_timeout + kSlack,
+                "a connect goes on beyond its timeout");
+  if (session.client->eof_handled && session.client->taken == 0)
+    report.Expect(now <= session.client_ended_at + Sessions::kLeaveGrace + kSlack, "a client that left is not noticed");
+}
+
+// ---- When nothing can happen ----
+
+void Rules::WhenQuiet() {
+  Report& report = world_.report();
+  for (const SimSession& session : world_.io().sessions()) {
+    if (session.closed) continue;
+    report.Expect(!session.closing, "the session of fd ", session.client->fd, " does not finish closing");
+    CheckWaits(*session.client, session.established ? session.server : nullptr);
+    if (session.established) CheckWaits(*session.server, session.client);
+  }
+}
+
+void Rules::CheckWaits(const SimSocket& source, const SimSocket* sink) {
+  if (sink != nullptr && sink->error_handled()) return;
+  Report& report = world_.report();
+  const BufferPool& pool = world_.pool();
+  uint64_t queued = Queued(source, sink);
+  if (sink != nullptr && queued > 0)
+    report.Expect(sink->send.has_value(), queued, " bytes from fd ", source.fd, " wait and no send is armed");
+  if (source.ended()) {
+    if (sink == nullptr || queued > 0) return;
+    report.Expect(!source.error_handled(), "the reset of fd ", source.fd, " is not passed on");
+    report.Expect(sink->fin_sent, "FIN of fd ", source.fd, " is not passed on");
+    return;
+  }
+  if (source.receive.has_value()) return;
+  // With bytes queued there is an event to come that decides anew: the send's completion, or the connect's.
+  report.Expect(queued > 0 || pool.published() == 0, "fd ", source.fd, " is not received from, though ",
+                pool.published(), " buffers are free");
+  report.Expect(queued > 0 || pool.held() > 0, "no buffer is held and none is free");
+}
+
+void Rules::AtEnd() {
+  Report& report = world_.report();
+  AfterTurn();
+  report.Expect(world_.sessions().size() == 0, "sessions are left");
+  report.Expect(world_.pool().held() == 0, "buffers are held by nobody");
+  report.Expect(world_.pool().published() == world_.options().buffers.ring_buffers,
+                "published buffers: ", world_.pool().published());
+  report.Expect(!world_.sessions().NextWakeUp().has_value(), "timers are left");
+  uint64_t closed = 0;
+  for (size_t i = 0; i < kCloseReasons; ++i) {
+    report.Expect(world_.listener_cells().closed[i].value() == closed_[i], "closed sessions are miscounted");
+    closed += closed_[i];
+  }
+  report.Expect(closed == world_.io().sessions().size(), closed, " sessions closed");
+  expected_failures_.resize(world_.options().servers);
+  seen_failures_.resize(world_.options().servers);
+  for (size_t server = 0; server < world_.options().servers; ++server) {
+    report.Expect(world_.upstream().server(server).active() == 0, "connections of server ", server, " are left");
+    for (size_t i = 0; i < kConnectFailures; ++i) {
+      uint64_t counted = world_.server_cells(server).connect_failures[i].value();
+      bool made =
+          i != static_cast<size_t>(ConnectFailure::kNoFiles) && i != static_cast<size_t>(ConnectFailure::kOther);
+      report.Expect(!made || counted == expected_failures_[server][i], "server ", server, " failed by ",
+                    std::string(kConnectFailureNames[i]), " ", expected_failures_[server][i], " times, not ", counted);
+      report.Expect(i == static_cast<size_t>(ConnectFailure::kNoFiles) || counted == seen_failures_[server][i],
+                    "failed connects are not all reported");
+    }
+  }
+  for (const SimSocket& socket : world_.io().sockets())
+    report.Expect(socket.closed, "fd ", socket.fd, " is never closed");
+}
+
+}  // namespace ringmain::sim

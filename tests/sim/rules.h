@@ -1,0 +1,58 @@
+// Rules: what must hold for sessions, seen from outside: at the system calls they make, the completions they get, the
+// cells they count in. SimIo checks the single call; here are the rules that need a whole session or all of them.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "metrics/reasons.h"
+#include "sim_socket.h"
+#include "uring/token.h"
+
+namespace ringmain::sim {
+
+class World;
+
+class Rules {
+ public:
+  explicit Rules(World& world) : world_(world) {}
+
+  // ---- What happens, as it happens ----
+
+  void OnCompletion(const Completion& completion);  // before the proxy handles it
+  void OnClosed(CloseReason reason);
+  void OnConnectFailed(size_t server, ConnectFailure failure);
+
+  // ---- When to look ----
+
+  void AfterTurn();
+  // Nothing can happen any more unless a peer acts or time passes: then every session must be waiting for one of the
+  // two.
+  void WhenQuiet();
+  // Every session has ended.
+  void AtEnd();
+
+ private:
+  void CheckTotals();
+  void CheckPool();
+  // One direction; `sink` is null while no server is connected.
+  void CheckQueue(const SimSocket& source, const SimSocket* sink);
+  void CheckTimers(const SimSession& session);
+  void CheckWaits(const SimSocket& source, const SimSocket* sink);
+
+  void CheckOrderlyEnd(const SimSession& session, bool client_first);
+  void CheckReset(const SimSession& session, const SimSocket& broken);
+  void CheckTimeout(const SimSession& session, Duration timeout);
+  void CheckRefused(const SimSession& session, CloseReason reason);
+
+  uint64_t Queued(const SimSocket& source, const SimSocket* sink) const;
+  Duration QuietLimit(const SimSession& session) const;
+
+  World& world_;
+  std::array<uint64_t, kCloseReasons> closed_{};
+  std::vector<std::array<uint64_t, kConnectFailures>> expected_failures_;  // by server
+  std::vector<std::array<uint64_t, kConnectFailures>> seen_failures_;
+};
+
+}  // namespace ringmain::sim

@@ -1,0 +1,142 @@
+#include "scenario.h"
+
+#include <cerrno>
+#include <memory>
+
+namespace ringmain::sim {
+namespace {
+
+uint64_t SomeLength(Random& random) {
+  switch (random.Below(5)) {
+    case 0:
+      return 0;
+    case 1:
+      return random.Between(1, 200);
+    case 2:
+      return random.Between(1, 8 << 10);
+    default:
+      return random.Between(1, 96 << 10);
+  }
+}
+
+uint32_t SomeChunk(Random& random) {
+  constexpr uint32_t kMost[] = {40, 1000, 5000, 64 << 10};
+  return static_cast<uint32_t>(random.Between(1, kMost[random.Below(4)]));
+}
+
+Duration SomeTime(Random& random, uint64_t least_ms, uint64_t most_ms) {
+  return milliseconds(random.Between(least_ms, most_ms));
+}
+
+PeerScript::End SomeEnd(Random& random, bool is_server) {
+  using End = PeerScript::End;
+  switch (random.Below(10)) {
+    case 0:
+    case 1:
+      return End::kClose;
+    case 2:
+    case 3:
+      return End::kReset;
+    case 4:
+      return End::kOpen;
+    case 5:
+    case 6:
+      return is_server ? End::kFinAfterFin : End::kFin;
+    default:
+      return End::kFin;
+  }
+}
+
+PeerScript SomePeer(Random& random, bool is_server, Duration longest_pause) {
+  PeerScript script;
+  script.bytes = SomeLength(random);
+  // Tiny pieces make long runs; a long stream gets fewer of them.
+  script.chunk = std::max<uint32_t>(SomeChunk(random), static_cast<uint32_t>(script.bytes / 200 + 1));
+  script.read_chunk = std::max<uint32_t>(SomeChunk(random), 200);
+  script.end = SomeEnd(random, is_server);
+  if (random.OneIn(12)) script.stop_reading = SomeLength(random);
+  if (random.OneIn(12)) script.reset_after = SomeLength(random);
+  script.pace = static_cast<uint32_t>(random.OneIn(3) ? 1 : random.Between(1, 12));
+  if (random.OneIn(4)) script.pause = longest_pause;
+  script.receive_capacity = static_cast<uint32_t>(random.Between(1, 64 << 10));
+  script.send_capacity = static_cast<uint32_t>(random.Between(1, random.OneIn(2) ? 3000 : 64 << 10));
+  return script;
+}
+
+std::optional<int> SomeConnectResult(Random& random) {
+  constexpr int kErrors[] = {ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ECONNRESET};
+  if (random.OneIn(3)) return std::nullopt;
+  return -kErrors[random.Below(4)];
+}
+
+WorldOptions SomeWorld(Random& random) {
+  WorldOptions world;
+  uint64_t kernel = random.Below(4);
+  world.abilities = {.multishot_receive = kernel != 0, .receive_credit = kernel > 1};
+  world.buffers.ring_buffers = 1u << random.Below(5);
+  world.buffers.max_bytes = uint64_t{4096} * (world.buffers.ring_buffers + random.Below(random.OneIn(2) ? 4 : 40));
+  world.high_water = static_cast<uint32_t>(random.Between(2 * 4096 + 1, 12 * 4096));
+  world.servers = random.Between(1, 4);
+  world.balance = random.OneIn(2) ? BalanceMethod::kRoundRobin : BalanceMethod::kLeastConnections;
+  world.connect_tries = static_cast<uint32_t>(random.Between(1, 4));
+  world.connect_timeout = SomeTime(random, 50, 3000);
+  if (random.OneIn(2)) world.idle_timeout = SomeTime(random, 100, 4000);
+  if (random.OneIn(2)) world.half_closed_timeout = SomeTime(random, 100, 4000);
+  return world;
+}
+
+}  // namespace
+
+Scenario MakeScenario(uint64_t seed) {
+  Random random(seed);
+  Scenario scenario;
+  scenario.world = SomeWorld(random);
+  Duration longest_pause = SomeTime(random, 1, 3000);
+
+  // What happens later in the run draws from generators of its own, kept alive by the functions that use them.
+  auto later = std::make_shared<Random>(random.Next());
+  uint64_t refusing = random.Below(4);  // one connect in so many fails, but for zero
+  scenario.world.server_script = [=](size_t) {
+    PeerScript script = SomePeer(*later, /*is_server=*/true, longest_pause);
+    if (refusing > 0 && later->OneIn(refusing + 1)) script.connect_result = SomeConnectResult(*later);
+    return script;
+  };
+  bool few_files = random.OneIn(8);
+  scenario.world.open_result = [=] {
+    if (!few_files || !later->OneIn(3)) return 0;
+    return later->OneIn(4) ? -EAFNOSUPPORT : -EMFILE;
+  };
+
+  DriverOptions& driver = scenario.driver;
+  driver.seed = random.Next();
+  for (uint64_t i = random.Between(1, random.OneIn(2) ? 3 : 12); i > 0; --i)
+    driver.clients.push_back(SomePeer(random, /*is_server=*/false, longest_pause));
+  driver.turn_weight = static_cast<uint32_t>(random.Between(1, 30));
+  driver.kernel_weight = static_cast<uint32_t>(random.Between(1, 20));
+  driver.peer_weight = static_cast<uint32_t>(random.Between(1, 8));
+  driver.time_weight = static_cast<uint32_t>(random.OneIn(4) ? 20 : 1);
+  driver.short_operations = random.OneIn(3);
+  driver.early_ends = random.OneIn(3);
+  driver.send_refusals = random.OneIn(6);
+  driver.health_flips = random.OneIn(6);
+  if (random.OneIn(4)) driver.close_all_at = random.Below(3000);
+  return scenario;
+}
+
+std::string RunScenario(uint64_t seed) {
+  auto run = [seed](bool tracing) {
+    auto report = std::make_unique<Report>(tracing);
+    Scenario scenario = MakeScenario(seed);
+    auto world = std::make_unique<World>(scenario.world, *report);
+    Driver(*world, scenario.driver).Run();
+    // Sessions that are left cannot be destroyed.
+    if (report->failed()) static_cast<void>(world.release());
+    return report;
+  };
+  std::unique_ptr<Report> report = run(/*tracing=*/false);
+  if (!report->failed()) return "";
+  auto traced = run(/*tracing=*/true);
+  return absl::StrCat(traced->failure(), "\n", traced->TraceText());
+}
+
+}  // namespace ringmain::sim

@@ -1,0 +1,362 @@
+#include "sim_io.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "pattern.h"
+
+namespace ringmain::sim {
+namespace {
+
+uint64_t SessionKey(Token token) { return Token{Op::kNone, token.generation, token.index}.Pack(); }
+
+const char* Side(const SimSocket& socket) { return socket.is_client ? " (client)" : " (server)"; }
+
+}  // namespace
+
+// ---- Io ----
+
+void SimIo::ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) {
+  SimSocket* socket = FindOwned(token, fd, "multishot receive");
+  if (socket == nullptr) return;
+  report_.Expect(options_.abilities.multishot_receive, "a multishot receive, which the kernel does not have");
+  report_.Expect(credit_bytes > 0, "a multishot receive with a credit of nothing");
+  Arm(*socket, {.token = token,
+                .multishot = true,
+                .limit = options_.abilities.receive_credit ? credit_bytes : 0,
+                .waits = poll_first});
+}
+
+void SimIo::ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) {
+  SimSocket* socket = FindOwned(token, fd, "receive");
+  if (socket == nullptr) return;
+  report_.Expect(max_bytes > 0 && max_bytes <= options_.buffer_bytes, "a receive of ", max_bytes, " bytes");
+  Arm(*socket, {.token = token, .limit = max_bytes, .waits = poll_first});
+}
+
+void SimIo::Arm(SimSocket& socket, ReceiveOp operation) {
+  report_.Expect(IsReceive(operation.token.op), "a receive with another token");
+  report_.Expect(!socket.receive.has_value(), "a second receive on fd ", socket.fd);
+  report_.Expect(!socket.ended(), "a receive on fd ", socket.fd, " after its end");
+  report_.Expect(socket.connected, "a receive on fd ", socket.fd, " before it is connected");
+  report_.Trace("  arm receive fd=", socket.fd, Side(socket), " multishot=", operation.multishot,
+                " limit=", operation.limit, " poll_first=", operation.waits);
+  socket.receive = operation;
+}
+
+void SimIo::Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) {
+  SimSocket* socket = FindOwned(token, fd, "send");
+  if (socket == nullptr) return;
+  SendOp send{.token = token, .mode = mode, .parts = {parts.begin(), parts.end()}};
+  for (const iovec& part : parts) send.length += static_cast<uint32_t>(part.iov_len);
+  report_.Expect(!IsReceive(token.op), "a send with another token");
+  report_.Expect(!socket->send.has_value(), "a second send on fd ", fd);
+  report_.Expect(!parts.empty() && parts.size() <= kMaxSendParts && send.length > 0, "a send of ", parts.size(),
+                 " parts and ", send.length, " bytes");
+  report_.Expect(!socket->fin_sent, "a send on fd ", fd, " after FIN");
+  report_.Expect(socket->connected, "a send on fd ", fd, " before it is connected");
+  report_.Trace("  arm send fd=", fd, Side(*socket), " bytes=", send.length, mode == SendMode::kTry ? " try" : " wait");
+  CheckPayload(*socket, send, "when it is armed");
+  socket->send = std::move(send);
+}
+
+void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
+  SimSocket* socket = Usable(fd, "connect");
+  if (socket == nullptr) return;
+  if (FindSession(token) == nullptr) {
+    if (!report_.Expect(opening_ != nullptr, "a connect of no session")) return;
+    Bind(token, *std::exchange(opening_, nullptr));
+  }
+  SimSession& session = *FindSession(token);
+  report_.Expect(session.server == nullptr || session.server->closed, "a second connect of a session");
+  report_.Expect(!session.closing, "a connect of a session that closes");
+  size_t server = address.port();
+  report_.Expect(std::find(session.tried.begin(), session.tried.end(), server) == session.tried.end(),
+                 "a second try of server ", server);
+  session.tried.push_back(server);
+  session.server = socket;
+  session.connect_started_at = now_;
+  session.connect_timed_out = false;
+  socket->session = &session;
+  socket->server = server;
+  socket->script = options_.server_script(server);
+  socket->connect = ConnectOp{.token = token};
+  report_.Trace("  connect fd=", fd, " server=", server, " for client fd=", session.client->fd);
+}
+
+void SimIo::Cancel(Token target) {
+  SimSession* found = FindSession(target);
+  if (!report_.Expect(found != nullptr, "a cancel for an unknown session")) return;
+  SimSession& session = *found;
+  SimSocket* socket = SocketOf(session, target.op);
+  if (!report_.Expect(socket != nullptr && !socket->closed, "a cancel on a closed socket")) return;
+  report_.Trace("  cancel op=", static_cast<int>(target.op), " fd=", socket->fd);
+  if (target.op == Op::kConnect) {
+    bool leaves =
+        session.client->ended() && session.client->taken == 0 && now_ >= session.client_ended_at + options_.leave_grace;
+    bool timed_out = phase_ == Phase::kTimers && !leaves;
+    if (!timed_out) NoteClosing(session);
+    session.connect_timed_out |= timed_out;
+    if (socket->connect.has_value()) socket->connect->cancelled = true;
+    return;
+  }
+  // The receive alone, while its bytes still have somewhere to go, is how a relay without credits leaves multishot.
+  bool leaves_multishot = IsReceive(target.op) && phase_ == Phase::kFlush && !options_.abilities.receive_credit &&
+                          (session.other(*socket) == nullptr || !session.other(*socket)->error_handled());
+  if (!leaves_multishot) NoteClosing(session);
+  if (IsReceive(target.op) && socket->receive.has_value()) socket->receive->cancelled = true;
+  if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
+}
+
+int SimIo::OpenSocket(int, const SocketOptions&) {
+  int result = options_.open_result();
+  open_failed_ |= result < 0;
+  out_of_files_ = result == -EMFILE || result == -ENFILE;
+  if (result < 0) {
+    report_.Trace("  OpenSocket: ", result);
+    return result;
+  }
+  return NewSocket(/*is_client=*/false, {}).fd;
+}
+
+void SimIo::ShutdownSend(int fd) {
+  SimSocket* sink = Usable(fd, "shutdown");
+  if (sink == nullptr || !report_.Expect(sink->session != nullptr, "a shutdown of a socket without a session")) return;
+  const SimSocket& source = *sink->session->other(*sink);
+  report_.Trace("  FIN to fd=", fd, Side(*sink));
+  report_.Expect(!sink->fin_sent, "a second FIN on fd ", fd);
+  report_.Expect(!sink->send.has_value(), "FIN on fd ", fd, " with a send armed");
+  report_.Expect(source.eof_handled && source.fin_arrived, "FIN on fd ", fd, " without the source's FIN");
+  report_.Expect(sink->accepted == source.arrived, "FIN on fd ", fd, " after ", sink->accepted, " of ", source.arrived,
+                 " bytes");
+  sink->fin_sent = true;
+  NoteHalfClosed(*sink->session);
+}
+
+void SimIo::CloseSocket(int fd, bool reset) {
+  SimSocket* socket = Usable(fd, "close");
+  if (socket == nullptr) return;
+  report_.Trace("  close fd=", fd, Side(*socket), reset ? " with reset" : "");
+  report_.Expect(!socket->busy(), "fd ", fd, " closed with an operation armed");
+  socket->closed = true;
+  socket->closed_with_reset = reset;
+  SimSession* session = socket->session;
+  if (session == nullptr) return;
+  // A connect that failed is no end of the session.
+  if (!socket->is_client && !socket->connected) return;
+  last_closed_ = session;
+  NoteClosing(*session);
+  const SimSocket* source = session->other(*socket);
+  if (reset || socket->fin_sent || source == nullptr) return;
+  report_.Expect(socket->accepted == source->taken, "fd ", fd, " closed as if its stream were complete after ",
+                 socket->accepted, " of ", source->taken, " bytes that were received");
+}
+
+// ---- Buffers ----
+
+void SimIo::Publish(uint16_t buffer, char* data, uint32_t size) {
+  if (buffer >= buffers_.size()) buffers_.resize(buffer + 1u);
+  report_.Expect(!buffers_[buffer].published, "buffer ", buffer, " published twice");
+  report_.Expect(size == options_.buffer_bytes, "buffer ", buffer, " published with ", size, " bytes");
+  for (const SimSocket& socket : sockets_)
+    if (socket.send.has_value())
+      for (const iovec& part : socket.send->parts) {
+        const char* begin = static_cast<const char*>(part.iov_base);
+        report_.Expect(begin + part.iov_len <= data || begin >= data + size, "buffer ", buffer,
+                       " given back while a send of fd ", socket.fd, " reads it");
+      }
+  buffers_[buffer] = {data, static_cast<uint8_t>(buffers_[buffer].poison + 89), true};
+  std::memset(data, buffers_[buffer].poison, size);
+  published_.push_back(buffer);
+}
+
+uint16_t SimIo::SelectBuffer() {
+  uint16_t buffer = published_.front();
+  published_.pop_front();
+  CheckPoison(buffer);
+  buffers_[buffer].published = false;
+  return buffer;
+}
+
+void SimIo::PostWithBuffer(Token token) {
+  Post({.token = token, .result = 1, .has_buffer = true, .buffer = SelectBuffer()});
+}
+
+void SimIo::Scribble(uint64_t random) {
+  uint16_t buffer = published_[random % published_.size()];
+  CheckPoison(buffer);
+  buffers_[buffer].poison = static_cast<uint8_t>(random >> 32);
+  std::memset(buffers_[buffer].data, buffers_[buffer].poison, options_.buffer_bytes);
+}
+
+void SimIo::CheckPoison(uint16_t buffer) {
+  const Buffer& state = buffers_[buffer];
+  bool whole = static_cast<uint8_t>(state.data[0]) == state.poison &&
+               std::memcmp(state.data, state.data + 1, options_.buffer_bytes - 1) == 0;
+  report_.Expect(whole, "buffer ", buffer, " was written to while it was published");
+}
+
+size_t SimIo::buffers_under_way() const {
+  return static_cast<size_t>(
+      std::count_if(posted_.begin(), posted_.end(), [](const Completion& posted) { return posted.has_buffer; }));
+}
+
+// ---- What the kernel does ----
+
+SimSocket& SimIo::AddClient(const PeerScript& script) {
+  SimSocket& socket = NewSocket(/*is_client=*/true, script);
+  socket.connected = true;
+  sessions_.push_back({.client = &socket, .opened_at = now_});
+  out_of_files_ = false;
+  socket.session = opening_ = &sessions_.back();
+  return socket;
+}
+
+void SimIo::CarryOutReceive(SimSocket& socket, uint32_t max_bytes, bool end_early) {
+  ReceiveOp& operation = *socket.receive;
+  operation.waits = true;
+  // The kernel selects a buffer before it looks at the socket.
+  if (published_.empty()) {
+    EndReceive(socket, -ENOBUFS);
+    return;
+  }
+  if (socket.readable() == 0) {
+    if (socket.pending_error != 0)
+      EndReceive(socket, -std::exchange(socket.pending_error, 0));
+    else if (socket.fin_arrived || socket.broken)
+      EndReceive(socket, 0);
+    return;
+  }
+  uint64_t length = std::min<uint64_t>({socket.readable(), max_bytes, options_.buffer_bytes});
+  if (!operation.multishot) length = std::min<uint64_t>(length, operation.limit);
+  uint16_t buffer = SelectBuffer();
+  FillPattern(socket.key, socket.taken, buffers_[buffer].data, length);
+  socket.taken += length;
+  operation.received += length;
+  bool more = operation.multishot && !end_early && (operation.limit == 0 || operation.received < operation.limit);
+  report_.Trace("received fd=", socket.fd, Side(socket), " bytes=", length, " more=", more, " buffer=", buffer);
+  posted_.push_back({.token = operation.token,
+                     .result = static_cast<int32_t>(length),
+                     .more = more,
+                     .has_buffer = true,
+                     .socket_nonempty = socket.readable() > 0 || socket.fin_arrived,
+                     .buffer = buffer});
+  if (!more) socket.receive.reset();
+}
+
+void SimIo::EndReceive(SimSocket& socket, int result) {
+  report_.Trace("receive ended fd=", socket.fd, Side(socket), " result=", result);
+  posted_.push_back({.token = socket.receive->token, .result = result});
+  socket.receive.reset();
+}
+
+void SimIo::CarryOutSend(SimSocket& socket, uint32_t max_bytes) {
+  SendOp& send = *socket.send;
+  CheckPayload(socket, send, "when it is carried out");
+  if (socket.broken) {
+    EndSend(socket, socket.pending_error != 0 ? -std::exchange(socket.pending_error, 0) : -EPIPE);
+    return;
+  }
+  uint64_t length = std::min<uint64_t>({send.length, socket.send_room(), max_bytes});
+  if (length > 0) {
+    socket.accepted += length;
+    EndSend(socket, static_cast<int>(length));
+  } else if (send.mode == SendMode::kTry) {
+    EndSend(socket, -EAGAIN);
+  }
+}
+
+void SimIo::EndSend(SimSocket& socket, int result) {
+  report_.Trace("send ended fd=", socket.fd, Side(socket), " result=", result);
+  posted_.push_back({.token = socket.send->token, .result = result});
+  socket.send.reset();
+}
+
+void SimIo::EndConnect(SimSocket& socket, int result) {
+  report_.Trace("connect ended fd=", socket.fd, " result=", result);
+  socket.connected = result == 0;
+  posted_.push_back({.token = socket.connect->token, .result = result});
+  socket.connect.reset();
+}
+
+// ---- What the peer does ----
+
+void SimIo::PeerSends(SimSocket& socket, uint64_t bytes) {
+  report_.Trace("peer of fd=", socket.fd, Side(socket), " sends ", bytes);
+  socket.arrived += bytes;
+}
+
+void SimIo::PeerFins(SimSocket& socket) {
+  report_.Trace("peer of fd=", socket.fd, Side(socket), " sends FIN");
+  socket.fin_arrived = true;
+}
+
+void SimIo::Break(SimSocket& socket, int error) {
+  report_.Trace("connection of fd=", socket.fd, Side(socket), " breaks: ", error);
+  socket.broken = true;
+  socket.pending_error = error;
+}
+
+void SimIo::PeerReads(SimSocket& socket, uint64_t bytes) { socket.read += bytes; }
+
+// ---- Helpers ----
+
+SimSocket& SimIo::NewSocket(bool is_client, const PeerScript& script) {
+  int fd = static_cast<int>(sockets_.size());
+  sockets_.push_back({.fd = fd, .is_client = is_client, .key = static_cast<uint64_t>(fd) + 1, .script = script});
+  return sockets_.back();
+}
+
+SimSocket* SimIo::Usable(int fd, const char* what) {
+  bool exists = fd >= 0 && static_cast<size_t>(fd) < sockets_.size();
+  if (!report_.Expect(exists && !sockets_[static_cast<size_t>(fd)].closed, "a ", what, " on fd ", fd,
+                      ", which is closed"))
+    return nullptr;
+  return &sockets_[static_cast<size_t>(fd)];
+}
+
+// The socket, if it is the one that the token's operation belongs on.
+SimSocket* SimIo::FindOwned(Token token, int fd, const char* what) {
+  SimSocket* socket = Usable(fd, what);
+  if (socket == nullptr) return nullptr;
+  SimSession* session = FindSession(token);
+  bool owned = session != nullptr && SocketOf(*session, token.op) == socket;
+  if (!report_.Expect(owned, "a ", what, " on fd ", fd, ", which is not the session's")) return nullptr;
+  report_.Expect(!session->closing, "a ", what, " of a session that closes");
+  return socket;
+}
+
+SimSocket* SimIo::SocketOf(const SimSession& session, Op op) const {
+  return op == Op::kReceiveFromClient || op == Op::kSendToClient ? session.client : session.server;
+}
+
+SimSession* SimIo::FindSession(Token token) const {
+  auto found = by_token_.find(SessionKey(token));
+  return found != by_token_.end() ? found->second : nullptr;
+}
+
+void SimIo::Bind(Token token, SimSession& session) { by_token_[SessionKey(token)] = &session; }
+
+void SimIo::CheckPayload(const SimSocket& sink, const SendOp& send, const char* when) {
+  const SimSocket& source = *sink.session->other(sink);
+  uint64_t position = sink.accepted;
+  for (const iovec& part : send.parts) {
+    bool right = MatchesPattern(source.key, position, static_cast<const char*>(part.iov_base), part.iov_len);
+    if (!report_.Expect(right, "a send on fd ", sink.fd, " holds wrong bytes ", when, ", in the part at ", position))
+      return;
+    position += part.iov_len;
+  }
+  report_.Expect(position <= source.received_handled, "a send on fd ", sink.fd, " of more than was received");
+}
+
+void SimIo::NoteClosing(SimSession& session) {
+  if (session.closing) return;
+  session.closing = true;
+  session.closing_at = now_;
+  session.out_of_files = out_of_files_;
+  session.timer_closed = phase_ == Phase::kTimers;
+}
+
+}  // namespace ringmain::sim

@@ -1,0 +1,144 @@
+// SimIo: the kernel of the simulation. To the proxy it is Io and the ring of receive buffers; to a test it is a set of
+// sockets with armed operations, of which each call below carries one out.
+//
+// It holds the proxy to the contract of Io (io.h) and of the buffer ring, and reports what breaks it:
+//   - at most one receive and one send are armed on a socket, none on a closed one, and none when it is closed;
+//   - memory that the kernel may read (an armed send) or write (a published buffer) does not change and is not handed
+//   out again;
+//   - what is sent is the other side's stream, byte by byte; FIN comes after the whole of it.
+// Completions come in the order in which operations were carried out, as on a real ring; which one is next is the
+// test's choice.
+#pragma once
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "report.h"
+#include "sim_socket.h"
+#include "uring/buffer_pool.h"
+#include "uring/io.h"
+
+namespace ringmain::sim {
+
+// Which call of the proxy is running. Tells why it cancels or closes something.
+enum class Phase : uint8_t { kHandle, kTimers, kFlush, kCloseAll };
+
+class SimIo final : public Io, public BufferPublisher {
+ public:
+  struct Options {
+    Abilities abilities;
+    uint32_t buffer_bytes = 4096;
+    Duration leave_grace{};  // Sessions::kLeaveGrace
+    std::function<PeerScript(size_t server)> server_script;
+    std::function<int()> open_result;  // of OpenSocket: 0 or -errno
+  };
+  SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {}
+
+  // ---- Io and BufferPublisher ----
+
+  const Abilities& abilities() const override { return options_.abilities; }
+  void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) override;
+  void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) override;
+  void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
+  void Connect(Token token, int fd, const SocketAddress& address) override;
+  void Cancel(Token target) override;
+  int OpenSocket(int family, const SocketOptions& options) override;
+  void ShutdownSend(int fd) override;
+  void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
+  void CloseWithReset(int fd) override { CloseSocket(fd, /*reset=*/true); }
+  TimePoint Now() override { return now_; }
+  void Publish(uint16_t buffer, char* data, uint32_t size) override;
+
+  // ---- What the kernel does ----
+
+  // A client connects; the socket is for Sessions::Open. Servers connect by Connect.
+  SimSocket& AddClient(const PeerScript& script);
+  // Carries out an armed receive with at most `max_bytes`: bytes, else the end, else nothing. `end_early` ends a
+  // multishot one though nothing is wrong, as an overflow of the completion queue does.
+  void CarryOutReceive(SimSocket& socket, uint32_t max_bytes = UINT32_MAX, bool end_early = false);
+  // Carries out an armed send with at most `max_bytes`. One that waits goes on waiting if nothing fits.
+  void CarryOutSend(SimSocket& socket, uint32_t max_bytes = UINT32_MAX);
+  // Ends an armed operation with `result`, which is an error (or 0 for a connect).
+  void EndReceive(SimSocket& socket, int result);
+  void EndSend(SimSocket& socket, int result);
+  void EndConnect(SimSocket& socket, int result);
+  // Writes into a buffer that is published. REQUIRES: published() > 0.
+  void Scribble(uint64_t random);
+  void AdvanceTo(TimePoint now) { now_ = now; }
+
+  // ---- What the peer does ----
+
+  void PeerSends(SimSocket& socket, uint64_t bytes);
+  void PeerFins(SimSocket& socket);
+  // The connection breaks: by a reset, or by a timeout of the kernel's.
+  void Break(SimSocket& socket, int error = ECONNRESET);
+  void PeerReads(SimSocket& socket, uint64_t bytes);
+
+  // ---- Completions ----
+
+  size_t completions() const { return posted_.size(); }
+  // The oldest; the caller hands it to the proxy at once. REQUIRES: completions() > 0.
+  Completion TakeCompletion();
+  // A completion that no armed operation has: a stale one; and one that brings a buffer of one byte. REQUIRES:
+  // published() > 0.
+  void Post(const Completion& completion) { posted_.push_back(completion); }
+  void PostWithBuffer(Token token);
+
+  // ---- State ----
+
+  TimePoint now() const { return now_; }
+
+  std::deque<SimSocket>& sockets() { return sockets_; }  // also the closed ones; fds are indices and never used again
+  std::deque<SimSession>& sessions() { return sessions_; }
+  size_t published() const { return published_.size(); }
+  // Buffers that completions hold which the proxy has not handled yet.
+  size_t buffers_under_way() const;
+  SimSession* FindSession(Token token) const;
+  bool open_failed() const { return open_failed_; }  // OpenSocket failed at least once
+  SimSession* last_closed() const { return last_closed_; }
+  void set_phase(Phase phase) { phase_ = phase; }
+  // The relay is tested without sessions: what Connect does otherwise.
+  void Bind(Token token, SimSession& session);
+
+ private:
+  SimSocket& NewSocket(bool is_client, const PeerScript& script);
+  SimSocket* Usable(int fd, const char* what);
+  SimSocket* FindOwned(Token token, int fd, const char* what);
+  void Arm(SimSocket& socket, ReceiveOp operation);
+  void CheckPayload(const SimSocket& sink, const SendOp& send, const char* when);
+  uint16_t SelectBuffer();
+  void CheckPoison(uint16_t buffer);
+  void NoteClosing(SimSession& session);
+  void CloseSocket(int fd, bool reset);
+  void OnHandled(const Completion& completion);
+  void OnReceiveHandled(SimSocket& socket, int result);
+  void OnSendHandled(SimSocket& socket, int result);
+  void OnConnectHandled(SimSession& session, int result);
+  void NoteHalfClosed(SimSession& session);
+  SimSocket* SocketOf(const SimSession& session, Op op) const;
+
+  struct Buffer {
+    char* data = nullptr;
+    uint8_t poison = 0;  // what the whole of it holds while it is published
+    bool published = false;
+  };
+
+  Options options_;
+  Report& report_;
+  TimePoint now_{seconds(1000)};
+  Phase phase_ = Phase::kHandle;
+  std::deque<SimSocket> sockets_;
+  std::deque<SimSession> sessions_;
+  SimSession* opening_ = nullptr;
+  SimSession* last_closed_ = nullptr;
+  bool open_failed_ = false;
+  bool out_of_files_ = false;                 // OpenSocket said so, in the handling of the last completion
+  std::map<uint64_t, SimSession*> by_token_;  // Op::kNone, generation and index of the proxy's session
+  std::deque<uint16_t> published_;            // first in, first out, like the kernel's ring
+  std::vector<Buffer> buffers_;
+  std::deque<Completion> posted_;
+};
+
+}  // namespace ringmain::sim

@@ -1,0 +1,71 @@
+// What the proxy is told: the part of SimIo that follows each completion when it is handed over.
+#include <cerrno>
+
+#include "sim_io.h"
+
+namespace ringmain::sim {
+
+Completion SimIo::TakeCompletion() {
+  Completion completion = posted_.front();
+  posted_.pop_front();
+  OnHandled(completion);
+  return completion;
+}
+
+void SimIo::OnHandled(const Completion& completion) {
+  out_of_files_ = false;
+  SimSession* found = FindSession(completion.token);
+  if (found == nullptr || found->closed) return;
+  SimSession& session = *found;
+  if (completion.token.op == Op::kConnect) {
+    OnConnectHandled(session, completion.result);
+    return;
+  }
+  SimSocket& socket = *SocketOf(session, completion.token.op);
+  if (IsReceive(completion.token.op))
+    OnReceiveHandled(socket, completion.result);
+  else
+    OnSendHandled(socket, completion.result);
+  if (completion.result > 0 && !session.closing) session.last_byte_at = now_;
+}
+
+void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
+  SimSession& session = *socket.session;
+  if (result > 0) {
+    socket.received_handled += static_cast<uint64_t>(result);
+  } else if (result == 0) {
+    socket.eof_handled = true;
+    const SimSocket* other = session.other(socket);
+    if (other == nullptr || !other->ended()) session.client_ended_first = socket.is_client;
+    if (socket.is_client) session.client_ended_at = now_;
+    if (socket.broken) NoteHalfClosed(session);
+  } else if (result != -ENOBUFS && result != -ECANCELED) {
+    socket.receive_error_handled = true;
+    NoteHalfClosed(session);
+  }
+}
+
+void SimIo::OnSendHandled(SimSocket& socket, int result) {
+  if (result > 0) {
+    socket.sent_handled += static_cast<uint64_t>(result);
+  } else if (result != -EAGAIN && result != -ENOBUFS && result != -ECANCELED) {
+    socket.send_error_handled = true;
+    NoteHalfClosed(*socket.session);
+  }
+}
+
+void SimIo::OnConnectHandled(SimSession& session, int result) {
+  session.last_connect_result = result;
+  session.established = result == 0 && !session.closing;
+  session.last_byte_at = now_;
+}
+
+// A direction is over: quiet is counted from here.
+void SimIo::NoteHalfClosed(SimSession& session) {
+  if (session.closing) return;
+  if (!session.half_closed) session.half_closed_at = now_;
+  session.half_closed = true;
+  session.last_byte_at = now_;
+}
+
+}  // namespace ringmain::sim

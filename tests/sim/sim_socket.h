@@ -1,0 +1,138 @@
+// SimSocket: one TCP connection of the proxy as its kernel sees it, with the script of the peer at the far end;
+// SimSession: the two of one session. Plain state: SimIo is the kernel that moves it, peers.h moves the far ends, and
+// the rules read it.
+//
+// Content is not stored: a stream's bytes follow from its key and their position (pattern.h), so counts are enough.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "base/clock.h"
+#include "uring/io.h"
+
+namespace ringmain::sim {
+
+// What a peer does.
+struct PeerScript {
+  enum class End : uint8_t {
+    kFin,          // sends FIN after its bytes
+    kFinAfterFin,  // the same, but only once it has seen the other side's FIN
+    kClose,        // closes: FIN, and a reset for everything that arrives later
+    kReset,        // resets the connection after its bytes
+    kOpen,         // does nothing more
+  };
+  static constexpr uint64_t kNever = UINT64_MAX;
+
+  uint64_t bytes = 0;              // to send
+  uint32_t chunk = 1 << 20;        // sent at once, at most
+  End end = End::kFin;             // after the bytes
+  uint32_t read_chunk = 1 << 20;   // read at once, at most
+  uint64_t stop_reading = kNever;  // reads no more for good after so many bytes
+  uint64_t reset_after = kNever;   // resets the connection after having read so many bytes
+  uint32_t pace = 1;               // how often it gets its turn, relative to others
+  Duration pause{};                // sleeps at most so long now and then; zero is never
+
+  uint32_t receive_capacity = 64 << 10;  // bytes that the proxy's socket takes before the proxy receives them
+  uint32_t send_capacity = 64 << 10;     // bytes that the proxy's socket takes before the peer reads them
+
+  // Servers only: how they answer a connect. No result is no answer.
+  std::optional<int> connect_result = 0;
+};
+
+inline bool IsReceive(Op op) { return op == Op::kReceiveFromClient || op == Op::kReceiveFromServer; }
+
+// An operation that is armed in the kernel.
+struct ReceiveOp {
+  Token token;
+  bool multishot = false;
+  uint32_t limit = 0;      // bytes of all completions (multishot; zero is none) or of the one
+  bool waits = false;      // for readiness before it takes a buffer
+  bool cancelled = false;  // its end was asked for
+  uint64_t received = 0;
+};
+struct SendOp {
+  Token token;
+  Io::SendMode mode = Io::SendMode::kTry;
+  std::vector<iovec> parts;
+  uint32_t length = 0;
+  bool cancelled = false;
+};
+struct ConnectOp {
+  Token token;
+  bool cancelled = false;
+};
+
+struct SimSession;
+
+struct SimSocket {
+  uint64_t readable() const { return arrived - taken; }
+  uint64_t send_room() const { return script.send_capacity - (accepted - read); }
+  bool receive_ready() const { return readable() > 0 || fin_arrived || broken; }
+  bool busy() const { return receive.has_value() || send.has_value() || connect.has_value(); }
+  // The proxy knows that no more bytes come from it.
+  bool ended() const { return eof_handled || receive_error_handled; }
+  bool error_handled() const { return receive_error_handled || send_error_handled; }
+
+  int fd = -1;
+  bool is_client = false;
+  uint64_t key = 0;  // of the stream that its peer sends
+  SimSession* session = nullptr;
+  PeerScript script;
+  size_t server = 0;  // its index; servers only
+
+  // From the peer to the proxy.
+  uint64_t arrived = 0;
+  uint64_t taken = 0;        // by receives
+  bool fin_arrived = false;  // after the bytes
+  // From the proxy to the peer.
+  uint64_t accepted = 0;  // from sends
+  uint64_t read = 0;      // by the peer
+  bool fin_sent = false;
+  // Life.
+  bool connected = false;
+  bool broken = false;    // reset or timed out
+  int pending_error = 0;  // what the next operation is told then; those after it see EPIPE or the end of the stream
+  bool closed = false;    // by the proxy
+  bool closed_with_reset = false;
+  TimePoint peer_sleeps_until{};
+
+  std::optional<ReceiveOp> receive;
+  std::optional<SendOp> send;
+  std::optional<ConnectOp> connect;
+
+  // What the proxy was told: completions that it has handled.
+  uint64_t received_handled = 0;
+  uint64_t sent_handled = 0;
+  bool eof_handled = false;
+  bool receive_error_handled = false;
+  bool send_error_handled = false;
+};
+
+struct SimSession {
+  SimSocket* client = nullptr;
+  SimSocket* server = nullptr;  // of the current try
+  std::vector<size_t> tried;    // servers
+  bool established = false;     // the successful connect was handled
+  bool closed = false;          // OnClosed was called
+  bool closing = false;         // was seen to close; `closing_at` is when
+  bool timer_closed = false;    // by a timer
+  bool client_ended_first = false;
+  bool out_of_files = false;  // it closes because OpenSocket found no file descriptor
+  std::optional<int> last_connect_result;
+  bool connect_timed_out = false;  // the current or last connect was cancelled for that
+  TimePoint opened_at{};
+  TimePoint closing_at{};
+  TimePoint connect_started_at{};
+  TimePoint client_ended_at{};  // once client->eof_handled
+  TimePoint last_byte_at{};     // handled; or when it was established
+  TimePoint half_closed_at{};   // once a direction is known to be over
+  bool half_closed = false;
+
+  SimSocket* other(const SimSocket& socket) const { return &socket == client ? server : client; }
+};
+
+}  // namespace ringmain::sim

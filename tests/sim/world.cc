@@ -1,0 +1,102 @@
+#include "world.h"
+
+#include "balance/make_balancer.h"
+
+namespace ringmain::sim {
+namespace {
+
+// A server's index is its port.
+UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
+  UpstreamConfig config;
+  config.name = "servers";
+  config.balance = options.balance;
+  for (size_t i = 0; i < options.servers; ++i) {
+    SocketAddress address = SocketAddress::Parse("10.0.0.1:1").value();
+    address.set_port(static_cast<uint16_t>(i));
+    config.servers.push_back({address, 1});
+  }
+  return config;
+}
+
+SimIo::Options MakeIoOptions(const WorldOptions& options) {
+  return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
+          options.open_result};
+}
+
+}  // namespace
+
+World::World(const WorldOptions& options, Report& report)
+    : options_(options),
+      report_(report),
+      io_(MakeIoOptions(options), report),
+      pool_(options.buffers, io_),
+      upstream_(MakeUpstreamConfig(options), MakeBalancer(options.balance)),
+      server_cells_(options.servers),
+      sessions_(io_, pool_, options.high_water, worker_cells_, *this) {
+  route_.upstream = &upstream_;
+  route_.listener_cells = &listener_cells_;
+  route_.upstream_cells = &upstream_cells_;
+  for (ServerCells& cells : server_cells_) route_.server_cells.push_back(&cells);
+  route_.connect_timeout = options.connect_timeout;
+  route_.connect_tries = options.connect_tries;
+  route_.idle_timeout = options.idle_timeout;
+  route_.half_closed_timeout = options.half_closed_timeout;
+}
+
+SimSocket& World::Accept(const PeerScript& script) {
+  SimSocket& client = io_.AddClient(script);
+  report_.Trace("accept fd=", client.fd);
+  io_.set_phase(Phase::kHandle);
+  sessions_.Open(client.fd, route_);
+  return client;
+}
+
+void World::HandleCompletions(size_t most) {
+  io_.set_phase(Phase::kHandle);
+  for (size_t left = std::min(most, io_.completions()); left > 0; --left) {
+    Completion completion = io_.TakeCompletion();
+    rules_.OnCompletion(completion);
+    sessions_.Handle(completion);
+  }
+}
+
+void World::RunTimers() {
+  io_.set_phase(Phase::kTimers);
+  sessions_.RunTimers(io_.Now());
+}
+
+void World::Flush() {
+  io_.set_phase(Phase::kFlush);
+  sessions_.Flush();
+}
+
+void World::CloseAll(CloseReason reason) {
+  report_.Trace("close all sessions");
+  io_.set_phase(Phase::kCloseAll);
+  sessions_.CloseAll(reason);
+}
+
+bool World::TimerDue() const {
+  std::optional<TimePoint> next = sessions_.NextWakeUp();
+  return next.has_value() && *next <= io_.now();
+}
+
+void World::Turn() {
+  HandleCompletions();
+  if (TimerDue()) RunTimers();
+  Flush();
+}
+
+void World::SetServerUp(size_t server, bool up) {
+  health_changed_ = true;
+  upstream_.server(server).set_up(up);
+}
+
+void World::OnClosed(const Route&, CloseReason reason) { rules_.OnClosed(reason); }
+
+void World::OnConnectFailed(const Route&, uint16_t server, ConnectFailure failure, int error) {
+  report_.Trace("connect failed server=", server, " ", std::string(ToString(failure)), " error=", error);
+  rules_.OnConnectFailed(server, failure);
+}
+
+}  // namespace ringmain::sim

@@ -1,0 +1,84 @@
+// World: one worker's sessions over a simulated kernel: everything that lives around Sessions, and the turns of its
+// loop.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "config/config.h"
+#include "metrics/board.h"
+#include "rules.h"
+#include "session/sessions.h"
+#include "sim_io.h"
+#include "upstream/upstream.h"
+
+namespace ringmain::sim {
+
+struct WorldOptions {
+  Io::Abilities abilities;
+  BufferPool::Options buffers{4096, 8, 32 * 4096};
+  uint32_t high_water = 4 * 4096;
+  size_t servers = 1;
+  BalanceMethod balance = BalanceMethod::kRoundRobin;
+  uint32_t connect_tries = 3;
+  Duration connect_timeout = seconds(2);
+  Duration idle_timeout{};
+  Duration half_closed_timeout{};
+  std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
+  std::function<int()> open_result = [] { return 0; };
+};
+
+class World final : public SessionObserver {
+ public:
+  World(const WorldOptions& options, Report& report);
+
+  // ---- The worker's loop: what a turn is made of ----
+
+  // A client connects and is accepted.
+  SimSocket& Accept(const PeerScript& script);
+  // Hands over the oldest completions.
+  void HandleCompletions(size_t most = SIZE_MAX);
+  void RunTimers();
+  void Flush();
+  void CloseAll(CloseReason reason);
+  // A whole turn: every completion, timers, Flush.
+  void Turn();
+  bool TimerDue() const;
+
+  const WorldOptions& options() const { return options_; }
+  Report& report() { return report_; }
+  SimIo& io() { return io_; }
+  BufferPool& pool() { return pool_; }
+  Sessions& sessions() { return sessions_; }
+  Upstream& upstream() { return upstream_; }
+  const ListenerCells& listener_cells() const { return listener_cells_; }
+  const WorkerCells& worker_cells() const { return worker_cells_; }
+  const ServerCells& server_cells(size_t server) const { return server_cells_[server]; }
+  uint64_t closed(CloseReason reason) const { return listener_cells_.closed[static_cast<size_t>(reason)].value(); }
+  // Once health has changed, which servers a session could have had is not known any more.
+  void SetServerUp(size_t server, bool up);
+  bool health_changed() const { return health_changed_; }
+  Rules& rules() { return rules_; }
+
+  void OnClosed(const Route& route, CloseReason reason) override;
+  void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
+  void OnOutOfFiles() override {}
+
+ private:
+  WorldOptions options_;
+  Report& report_;
+  SimIo io_;
+  BufferPool pool_;
+  Upstream upstream_;
+  ListenerCells listener_cells_;
+  UpstreamCells upstream_cells_;
+  WorkerCells worker_cells_;
+  std::deque<ServerCells> server_cells_;
+  Route route_;
+  Sessions sessions_;
+  bool health_changed_ = false;
+  Rules rules_{*this};
+};
+
+}  // namespace ringmain::sim
