@@ -77,15 +77,18 @@ def test_slow_reader_of_a_gibibyte(direction, own, ringmain, session):
 
 
 @pytest.mark.sanitizer
-@pytest.mark.parametrize("direction", ["to_client", "to_server"])
-def test_stopped_readers_leave_others_alone(direction, own, ringmain, session):
-    """64 stopped readers, each with a sender that pushes all it can, and 50 ping sessions, all on one worker."""
+@pytest.mark.parametrize("direction, disabled", [("to_client", None), ("to_server", None), ("to_server", "optlen")])
+def test_stopped_readers_leave_others_alone(direction, disabled, own, ringmain, session):
+    """64 stopped readers, each with a sender that pushes all it can, and 50 ping sessions, all on one worker.
+
+    The mark holds also without receive credits (optlen), which kernels before 6.17 do not have.
+    """
     stopped, limit = 64, 256 * KIB
     server, echo = own(ManualServer()), own(EchoServer())
     settings = config([server.address])
     settings["listeners"].append({"name": "ping", "listen": "127.0.0.1:0", "upstream": "echo"})
     settings["upstreams"].append({"name": "echo", "servers": [{"address": echo.address}]})
-    proxy = ringmain(settings)
+    proxy = ringmain(settings, env={"RINGMAIN_DISABLE": disabled} if disabled else {})
     _warm(proxy, session, server)
     baseline = proxy.rss()
     proxy.reset_peak_rss()
@@ -121,13 +124,15 @@ def test_stopped_readers_leave_others_alone(direction, own, ringmain, session):
     pingers = Pingers(proxy.addresses["ping"][0], 50)
     try:
         wait_steady(lambda: sum(sent), timeout=60)
-        before = list(pingers.rounds)
-        wait_until(lambda: all(now >= then + 20 for now, then in zip(pingers.rounds, before)), "every session pings on")
+        before = list(pingers.rounds)  # from here on the readers stand still
+        rounds = 20 if SANITIZER else 200
+        wait_until(
+            lambda: all(now >= then + rounds for now, then in zip(pingers.rounds, before)), "every session pings on"
+        )
         if not SANITIZER:
-            del pingers.latencies[:]
-            time.sleep(2)  # the span that is measured
-            assert len(pingers.latencies) > 500
+            # While the senders filled everything up, and after.
             assert pingers.quantile(0.99) < 0.1, f"p99 {pingers.quantile(0.99) * 1e3:.1f} ms"
+            assert pingers.quantile(1) < 1, f"max {pingers.quantile(1) * 1e3:.1f} ms"
             grown = proxy.peak_rss() - baseline
             bound = stopped * limit + 8 * MIB
             assert grown <= bound, f"resident memory grew by {grown >> 10} KiB, allowed are {bound >> 10}"

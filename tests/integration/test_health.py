@@ -1,4 +1,5 @@
 """Servers that die, hang, refuse and come back; clients that do not wait for them."""
+import random
 import socket
 import time
 
@@ -11,6 +12,7 @@ from peers import (
     EchoProcess,
     EchoServer,
     Job,
+    Verifier,
     connect,
     expect_end,
     pattern,
@@ -265,3 +267,79 @@ def test_all_servers_down_then_up_again(own, ringmain):
         proxy.wait_metric("ringmain_server_up", 1, server=server.address)
     crowd = own(Crowd(proxy.address, 20))
     crowd.exchange()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("balance", ["round_robin", "least_connections"])
+def test_long_run_with_everything_at_once(balance, own, ringmain):
+    """Clients that come, stay, reset and stall while servers are killed and return: every byte right, nothing left."""
+    servers = [own(EchoProcess(bytes([65 + i]))) for i in range(3)]
+    upstream = {"health_check": CHECK, "balance": balance}
+    proxy = ringmain(config([s.address for s in servers], workers=2, upstream=upstream))
+    for _ in range(2):  # what every proxy needs once
+        crowd = Crowd(proxy.address, 200, 1)
+        crowd.exchange(20000)
+        crowd.close()
+        proxy.wait_active(0)
+    files, memory = proxy.fds(), proxy.rss()
+    stop, moved = [False], [0]
+
+    def visitor(seed):
+        dice = random.Random(seed)
+        while not stop[0]:
+            try:
+                client = connect(proxy.address)
+            except ConnectionResetError:
+                continue  # the server was killed while it accepted
+            try:
+                visit(client, dice)
+            except (ConnectionResetError, BrokenPipeError, EndOfStream):
+                pass  # its server was killed
+            finally:
+                if dice.random() < 0.3:
+                    reset(client)
+                client.close()
+
+    def visit(client, dice):
+        if not client.recv(1):
+            raise EndOfStream
+        position = dice.randrange(1 << 20)
+        for _ in range(dice.randrange(6)):
+            length = dice.choice([1, 64, 3000, 100_000])
+            client.sendall(pattern(position, length))
+            verifier = Verifier(position)
+            while verifier.received < length:
+                piece = client.recv(length - verifier.received)
+                if not piece:
+                    raise EndOfStream
+                verifier.feed(piece)
+            position += length
+            moved[0] += length
+        if dice.random() < 0.2:
+            client.sendall(pattern(position, 500_000))  # and nobody reads the echo
+
+    visitors = [Job(visitor, seed) for seed in range(6)]
+    deadline, dice = time.monotonic() + 30, random.Random(99)
+    while time.monotonic() < deadline:
+        victim = dice.choice(servers)
+        victim.kill()
+        proxy.wait_metric("ringmain_server_up", 0, server=victim.address)
+        victim.start()
+        proxy.wait_metric("ringmain_server_up", 1, server=victim.address)
+    stop[0] = True
+    for job in visitors:
+        job.finish()
+    proxy.wait_active(0)
+    assert moved[0] > 10 << 20
+    closed = proxy.closed()
+    assert not set(closed) & {"no_server", "connect_timeout", "error"}, closed
+    # A server that accepts with its last breath resets the connect, and the next may be the one that starts just now.
+    assert closed.get("connect_failed", 0) < 100, closed
+    assert proxy.metric("ringmain_server_connections_active") == 0
+    assert proxy.metric("ringmain_worker_buffers_held") == 0
+    wait_until(lambda: proxy.fds() <= files, lambda: f"{files} file descriptors; there are {proxy.fds()}")
+    assert proxy.rss() - memory <= 16 << 20
+
+
+class EndOfStream(Exception):
+    """The proxy closed in order, as its server did."""
