@@ -30,7 +30,7 @@ constexpr std::chrono::seconds kWriteLimit{30};  // for a whole response
 class CivetwebServer final : public HttpServer {
  public:
   CivetwebServer(std::string section, std::string setting, const SocketAddress& listen, Handler handler)
-      : section_(std::move(section)), setting_(std::move(setting)), address_(listen), handler_(std::move(handler)) {}
+      : section_(std::move(section)), setting_(std::move(setting)), listen_(listen), address_(listen), handler_(std::move(handler)) {}
   ~CivetwebServer() override;
 
   absl::Status Start();
@@ -50,7 +50,8 @@ class CivetwebServer final : public HttpServer {
 
   const std::string section_;
   const std::string setting_;
-  SocketAddress address_;  // immutable after Start
+  const SocketAddress listen_;  // as configured; civetweb's threads read it
+  SocketAddress address_;       // as bound; written by Start, while civetweb's threads run already
   const Handler handler_;
   mg_context* context_ = nullptr;
 
@@ -179,7 +180,7 @@ HttpResponse CivetwebServer::Handle(const mg_connection* connection) const {
                       .path = info->local_uri,
                       .host = header("Host"),
                       .content_type = header("Content-Type"),
-                      .bound = address_};
+                      .bound = listen_};
   request.bound.set_port(static_cast<uint16_t>(info->server_port));
   return handler_(request);
 }

@@ -10,7 +10,7 @@
 namespace ringmain {
 namespace {
 
-// Without receive credits: after so many single receives that found their sink keeping up, multishot is worth arming again.
+// After so many single receives in a row whose sink kept up, a multishot one is worth arming.
 constexpr uint8_t kCalmReceives = 16;
 
 }  // namespace
@@ -85,7 +85,7 @@ void Relay::Pump() {
   if (queued_ > 0 && !sending_ && sink_ >= 0 && !discarding_) ArmSend();
   if (WantsReceive())
     ArmReceive();
-  else if (receiving_ && multishot_ && !env_->io.abilities().receive_credit)
+  else if (!env_->io.abilities().receive_credit && AboveLowWater())
     LeaveMultishot();
 }
 
@@ -229,7 +229,7 @@ void Relay::ArmSend() {
 // receives take over; what one burst brings until the cancel is carried out (32 buffers at most, MULTISHOT_MAX_RETRY in
 // io_uring/net.c) is held beyond the high-water mark.
 void Relay::LeaveMultishot() {
-  if (leaving_multishot_ || !AboveLowWater()) return;
+  if (!receiving_ || !multishot_ || leaving_multishot_) return;
   leaving_multishot_ = true;
   UseSingleReceives();
   env_->io.Cancel(receive_token());

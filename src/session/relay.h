@@ -16,6 +16,10 @@
 // them all does the relay become blocked: it holds its buffers (copying what is small into the last one), and sends when the kernel
 // says that there is room (SendMode::kWait).
 //
+// Receives are single at first, and multishot once the flow has shown that it lasts and that its sink keeps up. A multishot receive may
+// miss a reset or an end that comes right behind data (seen on Linux 6.18; axboe/liburing#1549): short exchanges, where that is common,
+// do not depend on it, and for long ones the sessions look after those that fell quiet (LeaveMultishot).
+//
 // Thread-bound; it belongs to its session.
 #pragma once
 
@@ -64,6 +68,8 @@ class alignas(64) Relay {
   void Pump();
   // A buffer is free again. True if a starved receive was armed for it; there is something to read then, so it will complete.
   bool Feed();
+  // Goes on with single receives: the armed multishot receive, if it is one, brings too much or may have missed something.
+  void LeaveMultishot();
   // The sink is gone: drops what is queued, receives no more, and drops what still arrives.
   void Discard();
   // The source's socket is known to be broken: its end, however it shows, is not an orderly one.
@@ -76,6 +82,8 @@ class alignas(64) Relay {
   // ---- State ----
 
   bool receiving() const { return receiving_; }
+  // The source, if a multishot receive is armed on it; else -1.
+  int multishot_source() const { return receiving_ && multishot_ ? source_ : -1; }
   bool sending() const { return sending_; }
   bool in_flight() const { return receiving_ || sending_; }
   bool ended() const { return ended_; }
@@ -101,7 +109,6 @@ class alignas(64) Relay {
   void ArmReceive();
   void ArmSend();
   bool AboveLowWater() const { return queued_ > env_->high_water / 4; }
-  void LeaveMultishot();
   void UseSingleReceives();
   Token receive_token() const { return {receive_op_, generation_, index_}; }
   Token send_token() const { return {send_op_, generation_, index_}; }
@@ -126,7 +133,7 @@ class alignas(64) Relay {
   bool leaving_multishot_ : 1 = false;  // its cancel was requested, to go on with single receives
   bool sending_ : 1 = false;        // a send is armed and its completion has not come
   bool blocked_ : 1 = false;        // the sink did not take all: buffers are held until the queue is empty
-  bool single_ : 1 = false;         // single receives instead of multishot ones (only without receive_credit)
+  bool single_ : 1 = true;          // single receives instead of multishot ones
   bool poll_first_ : 1;             // the next receive would find nothing now
   bool waiting_ : 1 = false;        // the armed receive was told to wait for readiness and has brought nothing yet
   bool starved_ : 1 = false;        // had something to read and no buffer; waits for Feed

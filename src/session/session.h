@@ -50,6 +50,7 @@ struct Session : TimerWheel::Timer {
   // Written per message.
   std::array<Relay, 2> relays;  // by Direction
   ListLink<Session> dirty;      // linked: something happened in this turn
+  ListLink<Session> lively;     // linked: something happened since a sweep last found it quiet
 
   // Written when the state changes.
   const Route* route;
@@ -70,6 +71,7 @@ struct Session : TimerWheel::Timer {
   TimePoint accepted_at{};
   TimePoint connect_started_at{};
   TimePoint leave_at = TimePoint::max();  // while connecting: when a client that ended its stream is taken for gone
+  uint64_t swept_bytes = 0;               // bytes moved until the last sweep
   uint64_t quiet_bytes = 0;               // bytes moved until the last check
   uint8_t quiet_checks = 0;               // checks in a row that saw no byte
 

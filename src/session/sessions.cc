@@ -8,6 +8,8 @@
 namespace ringmain {
 namespace {
 
+constexpr size_t kSweepBatch = 64;
+
 constexpr Direction Opposite(Direction direction) {
   return direction == Direction::kToServer ? Direction::kToClient : Direction::kToServer;
 }
@@ -115,12 +117,59 @@ void Sessions::CloseAll(CloseReason reason) {
   pool_.ForEach([&](Session& session) { Close(session, reason); });
 }
 
+std::optional<TimePoint> Sessions::NextWakeUp() const {
+  std::optional<TimePoint> timer = timers_.NextWakeUp();
+  if (lively_.empty() || (timer.has_value() && *timer < sweep_at_)) return timer;
+  return sweep_at_;
+}
+
 void Sessions::RunTimers(TimePoint now) {
+  if (!lively_.empty() && now >= sweep_at_) Sweep(now);
   while (TimerWheel::Timer* timer = timers_.PopDue(now)) OnTimer(static_cast<Session&>(*timer), now);
 }
 
 void Sessions::Touch(Session& session) {
   if (!session.dirty.linked) dirty_.PushBack(session);
+  if (session.lively.linked) return;
+  if (lively_.empty()) sweep_at_ = io_.Now() + kSweepInterval;
+  lively_.PushBack(session);
+}
+
+// Keeps the sessions that moved bytes since the last sweep, and checks the others once.
+void Sessions::Sweep(TimePoint now) {
+  sweep_at_ = now + kSweepInterval;
+  std::array<Session*, kSweepBatch> quiet;
+  size_t count = 0;
+  IntrusiveList<Session, &Session::lively> lively;
+  while (Session* session = lively_.PopFront()) {
+    uint64_t bytes = BytesMoved(*session);
+    if (bytes != session->swept_bytes) {
+      session->swept_bytes = bytes;
+      lively.PushBack(*session);
+    } else {
+      quiet[count++] = session;
+    }
+    if (count == quiet.size() || lively_.empty()) {
+      CheckQuiet({quiet.data(), count});
+      count = 0;
+    }
+  }
+  lively_ = lively;
+}
+
+void Sessions::CheckQuiet(std::span<Session* const> sessions) {
+  std::array<pollfd, 2 * kSweepBatch> files;
+  std::array<Relay*, 2 * kSweepBatch> relays;
+  size_t count = 0;
+  for (Session* session : sessions)
+    for (Relay& relay : session->relays)
+      if (int fd = relay.multishot_source(); fd >= 0) {
+        files[count] = {fd, POLLIN | POLLRDHUP, 0};
+        relays[count++] = &relay;
+      }
+  if (count > 0) io_.PollNow({files.data(), count});
+  for (size_t i = 0; i < count; ++i)
+    if (files[i].revents != 0) relays[i]->LeaveMultishot();
 }
 
 // First in, first out, and no more receives than there are buffers: the others would only starve again. Every receive that counts is
@@ -357,6 +406,7 @@ void Sessions::FinishClose(Session& session) {
   route.listener_cells->duration.Observe(io_.Now() - session.accepted_at);
   cells_.sessions.Add(-1);
   dirty_.Remove(session);
+  lively_.Remove(session);
   pool_.Destroy(session.index);
   observer_.OnClosed(route, reason);
 }

@@ -37,6 +37,9 @@ class Sessions {
   // A client that ended its stream before it sent a byte, while no server is connected yet, may have left or may wait for a server
   // that speaks first; the two look the same. After this time it is taken to have left.
   static constexpr Duration kLeaveGrace = seconds(1);
+  // Sessions in which something happened are swept this often, until they are quiet: then each multishot receive is checked once for
+  // something it missed (relay.h).
+  static constexpr Duration kSweepInterval = milliseconds(100);
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
   static constexpr uint8_t kQuietChecks = 8;
@@ -56,7 +59,8 @@ class Sessions {
   // Starts closing every session.
   void CloseAll(CloseReason reason);
 
-  std::optional<TimePoint> NextWakeUp() const { return timers_.NextWakeUp(); }
+  // When RunTimers has something to do; none: not before the next completion.
+  std::optional<TimePoint> NextWakeUp() const;
   size_t size() const { return pool_.size(); }
 
  private:
@@ -76,6 +80,8 @@ class Sessions {
   void StartQuietTimer(Session& session, TimePoint now);
 
   void Touch(Session& session);
+  void Sweep(TimePoint now);
+  void CheckQuiet(std::span<Session* const> sessions);
   void FeedStarved();
   void Close(Session& session, CloseReason reason);
   void FinishClose(Session& session);
@@ -89,6 +95,8 @@ class Sessions {
   SlotPool<Session> pool_;
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
+  IntrusiveList<Session, &Session::lively> lively_;
+  TimePoint sweep_at_{};  // while lively_ is not empty
 };
 
 }  // namespace ringmain

@@ -7,6 +7,7 @@
 // SocketAddress objects are only read until the next wait.
 #pragma once
 
+#include <poll.h>
 #include <sys/uio.h>
 
 #include <cstdint>
@@ -68,6 +69,8 @@ class Io {
   virtual void Close(int fd) = 0;
   // The same, but the peer sees a reset (SO_LINGER 0).
   virtual void CloseWithReset(int fd) = 0;
+  // Fills in which of `files` have an event to report at this moment (poll(2), without waiting).
+  virtual void PollNow(std::span<pollfd> files) = 0;
   virtual TimePoint Now() = 0;
 };
 

@@ -10,9 +10,11 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 
 namespace ringmain {
 namespace {
@@ -68,13 +70,28 @@ bool IsStale(const SocketAddress& address) {
   return fd.valid() && connect(fd.get(), address.address(), address.length()) != 0 && errno == ECONNREFUSED;
 }
 
+constexpr Duration kOccupiedRetry = milliseconds(100);
+constexpr int kOccupiedTries = 11;
+
+// Calls `bind`, which gives 0 or a positive errno, until the address is not in use any more.
+template <typename BindCall>
+int RetryWhileOccupied(BindCall bind) {
+  int error = bind();
+  for (int tries = 1; error == EADDRINUSE && tries < kOccupiedTries; ++tries) {
+    std::this_thread::sleep_for(kOccupiedRetry);
+    error = bind();
+  }
+  return error;
+}
+
 absl::StatusOr<ListeningSockets> OpenUnix(const SocketAddress& address, uint32_t workers, uint32_t backlog) {
   UniqueFd first;
-  int error = Bind(address, false, first);
-  if (error == EADDRINUSE && IsStale(address)) {
+  int error = RetryWhileOccupied([&] {
+    int result = Bind(address, false, first);
+    if (result != EADDRINUSE || !IsStale(address)) return result;
     unlink(address.unix_path().c_str());
-    error = Bind(address, false, first);
-  }
+    return Bind(address, false, first);
+  });
   if (error == 0 && listen(first.get(), static_cast<int>(backlog)) != 0) error = errno;
   if (error != 0) return CannotListen(address, error);
   ListeningSockets result{address, {}};
@@ -95,9 +112,12 @@ absl::StatusOr<ListeningSockets> OpenListeningSockets(const SocketAddress& addre
   ListeningSockets result{address, {}};
   {
     UniqueFd check;
-    if (int error = Bind(address, false, check); error != 0) return CannotListen(address, error);
     // Another process may be bound without listening yet; listen(2) finds that out.
-    if (listen(check.get(), 1) != 0) return CannotListen(address, errno);
+    int error = RetryWhileOccupied([&] {
+      int bound = Bind(address, false, check);
+      return bound == 0 && listen(check.get(), 1) != 0 ? errno : bound;
+    });
+    if (error != 0) return CannotListen(address, error);
     absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(check.get());
     if (!bound.ok()) return bound.status();
     result.address = *bound;

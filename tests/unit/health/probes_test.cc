@@ -40,6 +40,7 @@ class FakeIo final : public Io {
     EXPECT_EQ(open.erase(fd), 1u);
     ++resets;
   }
+  void PollNow(std::span<pollfd>) override {}
   TimePoint Now() override { return {}; }
 
   struct Attempt {
