@@ -22,7 +22,7 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
     env_->buffers.Take(completion.buffer, completion.result > 0 ? static_cast<uint32_t>(completion.result) : 0);
     if (completion.result > 0) {
       poll_first_ = !completion.socket_nonempty;
-      waiting_ = false;
+      readable_ = completion.socket_nonempty;
       Enqueue(completion.buffer);
       return RelayEvent::kNone;
     }
@@ -33,10 +33,10 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
       ended_ = true;
       return source_broken_ ? RelayEvent::kSourceReset : RelayEvent::kSourceEnded;
     case ENOBUFS:
-      // A receive ends like this on an idle socket too, but not before it has waited for readiness. So it waits first the next time,
-      // which takes no buffer; only one that has waited starves.
+      // A receive that did not wait for readiness ends like this on an idle socket too. It waits the next time, which takes no
+      // buffer; only one that is known to have something to read starves.
       poll_first_ = true;
-      if (!waiting_) return RelayEvent::kNone;
+      if (!readable_) return RelayEvent::kNone;
       starved_ = !discarding_;
       return starved_ ? RelayEvent::kStarved : RelayEvent::kNone;
     case ECANCELED:
@@ -205,7 +205,7 @@ void Relay::ArmReceive() {
   if (!abilities.receive_credit && AboveLowWater()) UseSingleReceives();
   multishot_ = abilities.multishot_receive && !single_;
   receiving_ = true;
-  waiting_ = poll_first_;
+  readable_ |= poll_first_;
   if (multishot_)
     env_->io.ReceiveMultishot(receive_token(), source_, room, poll_first_);
   else
