@@ -20,6 +20,13 @@ class Backpressure : public Directed {
   static uint64_t Queued(const SimSession& session) {
     return session.client->received_handled - session.server->sent_handled;
   }
+  // A flow that has lasted, and whose sink keeps up, is received by multishot.
+  void MakeMultishot(SimSession& session) {
+    session.server->script.send_capacity = 1 << 20;
+    SendPieces(session, 50, 10);
+    ASSERT_TRUE(session.client->receive.has_value() && session.client->receive->multishot);
+    session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted) + 1;
+  }
   // One turn for each piece, as with a sender of small messages.
   void SendPieces(SimSession& session, uint32_t pieces, uint32_t size) {
     for (uint32_t i = 0; i < pieces && session.client->receive.has_value(); ++i) {
@@ -58,7 +65,7 @@ TEST_F(Backpressure, TinyPiecesShareBuffers) {
 
 TEST_F(Backpressure, WithoutCreditsSingleReceivesTakeOverAndGiveBack) {
   SimSession& session = OpenWith({.multishot_receive = true, .receive_credit = false});
-  session.server->script.send_capacity = 1;
+  MakeMultishot(session);
   SendPieces(session, 4, kBuffer);
   EXPECT_FALSE(session.client->receive->cancelled) << "at the low-water mark";
   SendPieces(session, 1, kBuffer);
@@ -83,7 +90,7 @@ TEST_F(Backpressure, WithoutCreditsSingleReceivesTakeOverAndGiveBack) {
 // A multishot receive that has ended by itself is not armed again where the low-water mark asks for single ones.
 TEST_F(Backpressure, WithoutCreditsNoMultishotIsArmedAboveLowWater) {
   SimSession& session = OpenWith({.multishot_receive = true, .receive_credit = false});
-  session.server->script.send_capacity = 1;
+  MakeMultishot(session);
   SendPieces(session, 4, kBuffer);
   world_->io().PeerSends(*session.client, kBuffer);
   world_->io().CarryOutReceive(*session.client, kBuffer, /*end_early=*/true);

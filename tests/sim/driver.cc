@@ -50,6 +50,7 @@ void Driver::Run() {
     if (Step(/*time_passes=*/true)) continue;
     world_.rules().WhenQuiet();
     if (Wait()) continue;
+    world_.rules().WhenOver();
     if (world_.sessions().size() == 0) break;
     if (!report.Expect(!shut_down, "sessions do not close")) return;
     shut_down = true;
@@ -94,7 +95,7 @@ void Driver::ListChoices(bool time_passes) {
 void Driver::ListKernel(SimSocket& socket) {
   uint32_t weight = options_.kernel_weight;
   if (socket.receive.has_value()) {
-    if (!socket.receive->waits || socket.receive_ready()) Add(Event::kReceive, &socket, weight);
+    if (!socket.receive->waits || socket.receive_wakes()) Add(Event::kReceive, &socket, weight);
     if (socket.receive->cancelled) Add(Event::kEndReceive, &socket, weight);
   }
   if (socket.send.has_value()) {
@@ -163,7 +164,7 @@ void Driver::Do(const Choice& choice) {
       io.EndReceive(*choice.socket, -ECANCELED);
       return;
     case Event::kSend:
-      io.CarryOutSend(*choice.socket, SomeBytes());
+      CarryOutSend(*choice.socket);
       return;
     case Event::kEndSend:
       io.EndSend(*choice.socket, -ECANCELED);
@@ -182,9 +183,11 @@ void Driver::Do(const Choice& choice) {
       return;
     case Event::kPeerFin:
       io.PeerFins(*choice.socket);
+      MaybeMissEnd(*choice.socket);
       return;
     case Event::kPeerBreak:
       io.Break(*choice.socket, random_.OneIn(4) ? ETIMEDOUT : ECONNRESET);
+      MaybeMissEnd(*choice.socket);
       return;
     case Event::kPeerRead:
       io.PeerReads(*choice.socket,
@@ -196,12 +199,27 @@ void Driver::Do(const Choice& choice) {
   }
 }
 
+// The kernel may find a socket's buffer full before the last byte of it is used.
+void Driver::CarryOutSend(SimSocket& socket) {
+  bool tries = socket.send->mode == Io::SendMode::kTry;
+  if (tries && !socket.broken && socket.send_room() < socket.send->length && random_.OneIn(4))
+    world_.io().EndSend(socket, -EAGAIN);
+  else
+    world_.io().CarryOutSend(socket, SomeBytes());
+}
+
 void Driver::DoPeerSend(SimSocket& socket) {
   const PeerScript& script = socket.script;
   uint64_t most =
       std::min<uint64_t>({script.chunk, script.bytes - socket.arrived, script.receive_capacity - socket.readable()});
   world_.io().PeerSends(socket, random_.Between(1, most));
   MaybeSleep(socket);
+}
+
+void Driver::MaybeMissEnd(SimSocket& socket) {
+  if (!options_.missed_ends || !socket.receive.has_value() || !socket.receive->multishot) return;
+  bool behind_data = socket.readable() > 0 || socket.received_handled < socket.taken;
+  if (behind_data && random_.OneIn(2)) world_.io().MissEnd(socket);
 }
 
 void Driver::MaybeSleep(SimSocket& socket) {

@@ -23,6 +23,7 @@ struct DriverOptions {
   uint32_t time_weight = 1;
   bool short_operations = false;       // receives and sends carry less than they could
   bool early_ends = false;             // multishot receives end without a cause
+  bool missed_ends = false;            // multishot receives miss an end that comes right behind data
   bool send_refusals = false;          // a send finds no memory in the kernel (-ENOBUFS)
   bool health_flips = false;           // servers go down and come up
   uint64_t close_all_at = UINT64_MAX;  // step
@@ -70,12 +71,14 @@ class Driver {
   void ListPeer(SimSocket& socket);
   const Choice& Choose();
   void Do(const Choice& choice);
+  void CarryOutSend(SimSocket& socket);
   void DoPeerSend(SimSocket& socket);
   void Turn(bool timers);
   // Lets time pass until something happens; false if nothing will.
   bool Wait();
   void Add(Event event, SimSocket* socket, uint32_t weight) { choices_.push_back({event, socket, weight}); }
   uint32_t SomeBytes();
+  void MaybeMissEnd(SimSocket& socket);
   void MaybeSleep(SimSocket& socket);
 
   World& world_;

@@ -112,5 +112,23 @@ TEST_P(Ends, BothFinsInOneTurnCloseInOrder) {
   EXPECT_EQ(ClosedFor(CloseReason::kClientClosed, CloseReason::kServerClosed), 1u);
 }
 
+TEST_P(Ends, AnEndThatAMultishotReceiveMissesIsFound) {
+  Open();
+  second_->script.stop_reading = PeerScript::kNever;
+  for (int i = 0; i < 50; ++i) {
+    world_->io().PeerSends(*first_, 10);
+    RunUntilQuiet();
+  }
+  ASSERT_TRUE(first_->receive.has_value() && first_->receive->multishot);
+  world_->io().PeerSends(*first_, 10);
+  world_->io().PeerFins(*first_);
+  world_->io().MissEnd(*first_);
+  RunUntilQuiet();
+  EXPECT_EQ(second_->accepted, 510u);
+  EXPECT_FALSE(second_->fin_sent);
+  PassInSteps(3 * Sessions::kSweepInterval);
+  EXPECT_TRUE(second_->fin_sent);
+}
+
 }  // namespace
 }  // namespace ringmain::sim

@@ -12,7 +12,7 @@ namespace ringmain::sim {
 namespace {
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr uint64_t kDefaultSeeds = 1000;
+constexpr uint64_t kDefaultSeeds = 3000;
 #else
 constexpr uint64_t kDefaultSeeds = 4000;
 #endif

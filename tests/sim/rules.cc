@@ -237,8 +237,10 @@ void Rules::CheckTimers(const SimSession& session) {
   if (session.server == nullptr || !session.server->connect.has_value() || session.server->connect->cancelled) return;
   report.Expect(now <= session.connect_started_at + world_.options().connect_timeout + kSlack,
                 "a connect goes on beyond its timeout");
-  if (session.client->eof_handled && session.client->taken == 0)
-    report.Expect(now <= session.client_ended_at + Sessions::kLeaveGrace + kSlack, "a client that left is not noticed");
+  if (session.client->eof_handled && session.client->taken == 0) {
+    TimePoint leaves_at = std::max(session.client_ended_at + Sessions::kLeaveGrace, session.connect_started_at);
+    report.Expect(now <= leaves_at + kSlack, "a client that left is not noticed");
+  }
 }
 
 // ---- When nothing can happen ----
@@ -251,6 +253,12 @@ void Rules::WhenQuiet() {
     CheckWaits(*session.client, session.established ? session.server : nullptr);
     if (session.established) CheckWaits(*session.server, session.client);
   }
+}
+
+void Rules::WhenOver() {
+  for (const SimSocket& socket : world_.io().sockets())
+    if (!socket.closed && socket.receive.has_value() && !socket.session->closed)
+      world_.report().Expect(!socket.receive_ready(), "the end of fd ", socket.fd, " is never noticed");
 }
 
 void Rules::CheckWaits(const SimSocket& source, const SimSocket* sink) {

@@ -30,6 +30,8 @@ class Rules {
   // Nothing can happen any more unless a peer acts or time passes: then every session must be waiting for one of the
   // two.
   void WhenQuiet();
+  // The same, and neither will come: what is left waits for ever.
+  void WhenOver();
   // Every session has ended.
   void AtEnd();
 

@@ -59,7 +59,7 @@ PeerScript SomePeer(Random& random, bool is_server, Duration longest_pause) {
   script.pace = static_cast<uint32_t>(random.OneIn(3) ? 1 : random.Between(1, 12));
   if (random.OneIn(4)) script.pause = longest_pause;
   script.receive_capacity = static_cast<uint32_t>(random.Between(1, 64 << 10));
-  script.send_capacity = static_cast<uint32_t>(random.Between(1, random.OneIn(2) ? 3000 : 64 << 10));
+  script.send_capacity = static_cast<uint32_t>(random.Between(100, random.OneIn(2) ? 3000 : 64 << 10));
   return script;
 }
 
@@ -83,6 +83,18 @@ WorldOptions SomeWorld(Random& random) {
   if (random.OneIn(2)) world.idle_timeout = SomeTime(random, 100, 4000);
   if (random.OneIn(2)) world.half_closed_timeout = SomeTime(random, 100, 4000);
   return world;
+}
+
+// Many that have little to say, and not even a buffer for each.
+void MakeCrowd(Random& random, Scenario& scenario) {
+  scenario.world.buffers.ring_buffers = 1u << random.Below(2);
+  scenario.world.buffers.max_bytes = uint64_t{4096} * (scenario.world.buffers.ring_buffers + random.Below(3));
+  for (uint64_t i = random.Between(5, 25); i > 0; --i) {
+    PeerScript script = SomePeer(random, /*is_server=*/false, milliseconds(50));
+    script.bytes = random.Below(100);
+    script.stop_reading = random.OneIn(2) ? random.Below(3000) : PeerScript::kNever;
+    scenario.driver.clients.push_back(script);
+  }
 }
 
 }  // namespace
@@ -111,12 +123,14 @@ Scenario MakeScenario(uint64_t seed) {
   driver.seed = random.Next();
   for (uint64_t i = random.Between(1, random.OneIn(2) ? 3 : 12); i > 0; --i)
     driver.clients.push_back(SomePeer(random, /*is_server=*/false, longest_pause));
+  if (random.OneIn(8)) MakeCrowd(random, scenario);
   driver.turn_weight = static_cast<uint32_t>(random.Between(1, 30));
   driver.kernel_weight = static_cast<uint32_t>(random.Between(1, 20));
   driver.peer_weight = static_cast<uint32_t>(random.Between(1, 8));
   driver.time_weight = static_cast<uint32_t>(random.OneIn(4) ? 20 : 1);
   driver.short_operations = random.OneIn(3);
   driver.early_ends = random.OneIn(3);
+  driver.missed_ends = random.OneIn(3);
   driver.send_refusals = random.OneIn(6);
   driver.health_flips = random.OneIn(6);
   if (random.OneIn(4)) driver.close_all_at = random.Below(3000);

@@ -105,7 +105,9 @@ void SimIo::Cancel(Token target) {
   // The receive alone, while its bytes still have somewhere to go, is how a relay without credits leaves multishot.
   bool leaves_multishot = IsReceive(target.op) && phase_ == Phase::kFlush && !options_.abilities.receive_credit &&
                           (session.other(*socket) == nullptr || !session.other(*socket)->error_handled());
-  if (!leaves_multishot) NoteClosing(session);
+  // And after a poll has found something, how a relay makes sure that its receive has not missed it.
+  bool rechecks = IsReceive(target.op) && phase_ == Phase::kTimers && std::exchange(socket->polled, false);
+  if (!leaves_multishot && !rechecks) NoteClosing(session);
   if (IsReceive(target.op) && socket->receive.has_value()) socket->receive->cancelled = true;
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
 }
@@ -133,6 +135,16 @@ void SimIo::ShutdownSend(int fd) {
                  " bytes");
   sink->fin_sent = true;
   NoteHalfClosed(*sink->session);
+}
+
+void SimIo::PollNow(std::span<pollfd> files) {
+  for (pollfd& file : files) {
+    SimSocket* socket = Usable(file.fd, "poll");
+    if (socket == nullptr) continue;
+    socket->polled = socket->receive_ready();
+    int events = (socket->receive_ready() ? POLLIN : 0) | (socket->fin_arrived ? POLLRDHUP : 0);
+    file.revents = static_cast<short>((events & file.events) | (socket->broken ? POLLERR | POLLHUP : 0));
+  }
 }
 
 void SimIo::CloseSocket(int fd, bool reset) {
@@ -297,6 +309,11 @@ void SimIo::Break(SimSocket& socket, int error) {
   report_.Trace("connection of fd=", socket.fd, Side(socket), " breaks: ", error);
   socket.broken = true;
   socket.pending_error = error;
+}
+
+void SimIo::MissEnd(SimSocket& socket) {
+  report_.Trace("the receive of fd=", socket.fd, Side(socket), " misses the end");
+  socket.receive->missed_end = true;
 }
 
 void SimIo::PeerReads(SimSocket& socket, uint64_t bytes) { socket.read += bytes; }

@@ -10,6 +10,8 @@
 // test's choice.
 #pragma once
 
+#include <poll.h>
+
 #include <deque>
 #include <functional>
 #include <map>
@@ -48,6 +50,7 @@ class SimIo final : public Io, public BufferPublisher {
   void ShutdownSend(int fd) override;
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
   void CloseWithReset(int fd) override { CloseSocket(fd, /*reset=*/true); }
+  void PollNow(std::span<pollfd> files) override;
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
 
@@ -74,6 +77,9 @@ class SimIo final : public Io, public BufferPublisher {
   void PeerFins(SimSocket& socket);
   // The connection breaks: by a reset, or by a timeout of the kernel's.
   void Break(SimSocket& socket, int error = ECONNRESET);
+  // The armed multishot receive will not notice that the peer has ended: what Linux 6.18 does now and then when an end
+  // comes right behind data (axboe/liburing#1549). REQUIRES: a multishot receive is armed.
+  void MissEnd(SimSocket& socket);
   void PeerReads(SimSocket& socket, uint64_t bytes);
 
   // ---- Completions ----

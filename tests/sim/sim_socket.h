@@ -49,9 +49,10 @@ inline bool IsReceive(Op op) { return op == Op::kReceiveFromClient || op == Op::
 struct ReceiveOp {
   Token token;
   bool multishot = false;
-  uint32_t limit = 0;      // bytes of all completions (multishot; zero is none) or of the one
-  bool waits = false;      // for readiness before it takes a buffer
-  bool cancelled = false;  // its end was asked for
+  uint32_t limit = 0;       // bytes of all completions (multishot; zero is none) or of the one
+  bool waits = false;       // for readiness before it takes a buffer
+  bool cancelled = false;   // its end was asked for
+  bool missed_end = false;  // the end or reset behind its last bytes: it brings nothing more
   uint64_t received = 0;
 };
 struct SendOp {
@@ -72,6 +73,8 @@ struct SimSocket {
   uint64_t readable() const { return arrived - taken; }
   uint64_t send_room() const { return script.send_capacity - (accepted - read); }
   bool receive_ready() const { return readable() > 0 || fin_arrived || broken; }
+  // The armed receive will complete.
+  bool receive_wakes() const { return readable() > 0 || (receive_ready() && !receive->missed_end); }
   bool busy() const { return receive.has_value() || send.has_value() || connect.has_value(); }
   // The proxy knows that no more bytes come from it.
   bool ended() const { return eof_handled || receive_error_handled; }
@@ -99,6 +102,8 @@ struct SimSocket {
   bool closed = false;    // by the proxy
   bool closed_with_reset = false;
   TimePoint peer_sleeps_until{};
+
+  bool polled = false;  // PollNow has just found something to receive
 
   std::optional<ReceiveOp> receive;
   std::optional<SendOp> send;
