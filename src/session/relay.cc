@@ -36,6 +36,7 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
       // A receive that did not wait for readiness ends like this on an idle socket too. It waits the next time, which takes no
       // buffer; only one that is known to have something to read starves.
       poll_first_ = true;
+      UseSingleReceives();
       if (!readable_) return RelayEvent::kNone;
       starved_ = !discarding_;
       return starved_ ? RelayEvent::kStarved : RelayEvent::kNone;
@@ -85,7 +86,7 @@ void Relay::Pump() {
   if (queued_ > 0 && !sending_ && sink_ >= 0 && !discarding_) ArmSend();
   if (WantsReceive())
     ArmReceive();
-  else if (!env_->io.abilities().receive_credit && AboveLowWater())
+  else if (!env_->io.abilities().receive_credit && (bulk_ || AboveLowWater()))
     LeaveMultishot();
 }
 
@@ -116,8 +117,9 @@ void Relay::Enqueue(uint16_t buffer) {
     env_->buffers.Release(buffer);
     return;
   }
-  if (single_ && ++calm_ >= kCalmReceives) single_ = false;
-  if (queued_ > 0) calm_ = 0;
+  bulk_ |= length == env_->buffers.buffer_bytes();
+  calm_ = queued_ > 0 || (bulk_ && !env_->io.abilities().receive_credit) ? 0 : calm_ + 1;
+  if (calm_ >= kCalmReceives) single_ = false;
   queued_ += length;
   if (blocked_ || sink_ < 0)
     Keep(buffer);
@@ -205,9 +207,11 @@ void Relay::ArmReceive() {
   if (!abilities.receive_credit && AboveLowWater()) UseSingleReceives();
   multishot_ = abilities.multishot_receive && !single_;
   receiving_ = true;
-  readable_ |= poll_first_;
+  bulk_ = false;
+  readable_ |= poll_first_ && !multishot_;
+  // Not with poll_first: on Linux 6.18 a multishot receive that finds data and a reset at once then brings only the data.
   if (multishot_)
-    env_->io.ReceiveMultishot(receive_token(), source_, room, poll_first_);
+    env_->io.ReceiveMultishot(receive_token(), source_, room, /*poll_first=*/false);
   else
     env_->io.ReceiveOnce(receive_token(), source_, std::min(room, env_->buffers.buffer_bytes()), poll_first_);
 }

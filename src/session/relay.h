@@ -135,6 +135,7 @@ class alignas(64) Relay {
   bool blocked_ : 1 = false;        // the sink did not take all: buffers are held until the queue is empty
   bool single_ : 1 = true;          // single receives instead of multishot ones
   bool poll_first_ : 1;             // the next receive would find nothing now
+  bool bulk_ : 1 = false;           // a receive filled a whole buffer since the last one was armed
   bool readable_ : 1 = false;       // if the armed receive finds no buffer, there is something to read
   bool starved_ : 1 = false;        // had something to read and no buffer; waits for Feed
   bool ended_ : 1 = false;          // the source will bring no more bytes

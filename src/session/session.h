@@ -45,6 +45,12 @@ struct Session : TimerWheel::Timer {
         generation(generation_in),
         client_fd(client) {}
 
+  // What the last sweep knew about a direction.
+  struct Swept {
+    uint64_t received = 0;
+    bool checked = false;  // since it last received something
+  };
+
   Relay& relay(Direction direction) { return relays[static_cast<size_t>(direction)]; }
 
   // Written per message.
@@ -71,7 +77,7 @@ struct Session : TimerWheel::Timer {
   TimePoint accepted_at{};
   TimePoint connect_started_at{};
   TimePoint leave_at = TimePoint::max();  // while connecting: when a client that ended its stream is taken for gone
-  uint64_t swept_bytes = 0;               // bytes moved until the last sweep
+  std::array<Swept, 2> swept{};           // by Direction
   uint64_t quiet_bytes = 0;               // bytes moved until the last check
   uint8_t quiet_checks = 0;               // checks in a row that saw no byte
 

@@ -135,21 +135,27 @@ void Sessions::Touch(Session& session) {
   lively_.PushBack(session);
 }
 
-// Keeps the sessions that moved bytes since the last sweep, and checks the others once.
+// Checks once each direction that has received nothing since the last sweep; a session is quiet when both have not.
 void Sessions::Sweep(TimePoint now) {
   sweep_at_ = now + kSweepInterval;
-  std::array<Session*, kSweepBatch> quiet;
+  std::array<Relay*, kSweepBatch> quiet;
   size_t count = 0;
   IntrusiveList<Session, &Session::lively> lively;
   while (Session* session = lively_.PopFront()) {
-    uint64_t bytes = BytesMoved(*session);
-    if (bytes != session->swept_bytes) {
-      session->swept_bytes = bytes;
-      lively.PushBack(*session);
-    } else {
-      quiet[count++] = session;
+    bool received = false;
+    for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
+      Relay& relay = session->relay(direction);
+      Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
+      if (relay.received() != swept.received) {
+        swept = {relay.received(), false};
+        received = true;
+      } else if (!swept.checked) {
+        swept.checked = true;
+        quiet[count++] = &relay;
+      }
     }
-    if (count == quiet.size() || lively_.empty()) {
+    if (received) lively.PushBack(*session);
+    if (count + 2 > quiet.size() || lively_.empty()) {
       CheckQuiet({quiet.data(), count});
       count = 0;
     }
@@ -157,19 +163,18 @@ void Sessions::Sweep(TimePoint now) {
   lively_ = lively;
 }
 
-void Sessions::CheckQuiet(std::span<Session* const> sessions) {
-  std::array<pollfd, 2 * kSweepBatch> files;
-  std::array<Relay*, 2 * kSweepBatch> relays;
+void Sessions::CheckQuiet(std::span<Relay* const> relays) {
+  std::array<pollfd, kSweepBatch> files;
+  std::array<Relay*, kSweepBatch> polled;
   size_t count = 0;
-  for (Session* session : sessions)
-    for (Relay& relay : session->relays)
-      if (int fd = relay.multishot_source(); fd >= 0) {
-        files[count] = {fd, POLLIN | POLLRDHUP, 0};
-        relays[count++] = &relay;
-      }
+  for (Relay* relay : relays)
+    if (int fd = relay->multishot_source(); fd >= 0) {
+      files[count] = {fd, POLLIN | POLLRDHUP, 0};
+      polled[count++] = relay;
+    }
   if (count > 0) io_.PollNow({files.data(), count});
   for (size_t i = 0; i < count; ++i)
-    if (files[i].revents != 0) relays[i]->LeaveMultishot();
+    if (files[i].revents != 0) polled[i]->LeaveMultishot();
 }
 
 // First in, first out, and no more receives than there are buffers: the others would only starve again. Every receive that counts is

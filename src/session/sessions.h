@@ -81,7 +81,7 @@ class Sessions {
 
   void Touch(Session& session);
   void Sweep(TimePoint now);
-  void CheckQuiet(std::span<Session* const> sessions);
+  void CheckQuiet(std::span<Relay* const> relays);
   void FeedStarved();
   void Close(Session& session, CloseReason reason);
   void FinishClose(Session& session);

@@ -41,7 +41,7 @@ struct WorkerShared {
   ConnectionLimit files;  // connections that there are file descriptors for: surplus waits
   LogLimiter refused;
   LogLimiter connect_failed;
-  LogLimiter accept_paused;
+  LogLimiter accept_paused{seconds(10)};
   UniqueFd finished;  // an eventfd that counts the workers whose thread is through
 };
 

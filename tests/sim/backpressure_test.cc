@@ -66,9 +66,9 @@ TEST_F(Backpressure, TinyPiecesShareBuffers) {
 TEST_F(Backpressure, WithoutCreditsSingleReceivesTakeOverAndGiveBack) {
   SimSession& session = OpenWith({.multishot_receive = true, .receive_credit = false});
   MakeMultishot(session);
-  SendPieces(session, 4, kBuffer);
+  SendPieces(session, 4, kBuffer - 1);
   EXPECT_FALSE(session.client->receive->cancelled) << "at the low-water mark";
-  SendPieces(session, 1, kBuffer);
+  SendPieces(session, 1, kBuffer - 1);
   ASSERT_TRUE(session.client->receive->cancelled) << "above it";
   world_->io().EndReceive(*session.client, -ECANCELED);
   Turn();
@@ -85,6 +85,16 @@ TEST_F(Backpressure, WithoutCreditsSingleReceivesTakeOverAndGiveBack) {
   ASSERT_TRUE(session.client->receive.has_value());
   EXPECT_TRUE(session.client->receive->multishot);
   EXPECT_EQ(Queued(session), 0u);
+}
+
+// One burst may bring many buffers before a cancel is carried out, so a flow that fills them is not left to multishot.
+TEST_F(Backpressure, WithoutCreditsAFullBufferEndsMultishot) {
+  SimSession& session = OpenWith({.multishot_receive = true, .receive_credit = false});
+  MakeMultishot(session);
+  SendPieces(session, 1, kBuffer - 1);
+  EXPECT_FALSE(session.client->receive->cancelled);
+  SendPieces(session, 1, kBuffer);
+  EXPECT_TRUE(session.client->receive->cancelled);
 }
 
 // A multishot receive that has ended by itself is not armed again where the low-water mark asks for single ones.
