@@ -112,21 +112,41 @@ TEST_P(Ends, BothFinsInOneTurnCloseInOrder) {
   EXPECT_EQ(ClosedFor(CloseReason::kClientClosed, CloseReason::kServerClosed), 1u);
 }
 
-TEST_P(Ends, AnEndThatAMultishotReceiveMissesIsFound) {
-  Open();
-  second_->script.stop_reading = PeerScript::kNever;
-  for (int i = 0; i < 50; ++i) {
+class MissedEnds : public Ends {
+ protected:
+  // The first side sends its last bytes, and what comes behind them is missed.
+  void MissFin() {
+    Open();
+    first_->script.stop_reading = second_->script.stop_reading = PeerScript::kNever;
+    for (int i = 0; i < 50; ++i) {
+      world_->io().PeerSends(*first_, 10);
+      RunUntilQuiet();
+    }
+    ASSERT_TRUE(first_->receive.has_value() && first_->receive->multishot);
     world_->io().PeerSends(*first_, 10);
+    world_->io().PeerFins(*first_);
+    world_->io().MissEnd(*first_);
     RunUntilQuiet();
+    ASSERT_EQ(second_->accepted, 510u);
+    ASSERT_FALSE(second_->fin_sent);
   }
-  ASSERT_TRUE(first_->receive.has_value() && first_->receive->multishot);
-  world_->io().PeerSends(*first_, 10);
-  world_->io().PeerFins(*first_);
-  world_->io().MissEnd(*first_);
-  RunUntilQuiet();
-  EXPECT_EQ(second_->accepted, 510u);
-  EXPECT_FALSE(second_->fin_sent);
+};
+INSTANTIATE_TEST_SUITE_P(Both, MissedEnds, testing::Values(Direction::kToServer, Direction::kToClient),
+                         [](const auto& param) { return std::string(kDirectionNames[size_t(param.param)]); });
+
+TEST_P(MissedEnds, AreFoundWhenTheSessionIsQuiet) {
+  MissFin();
   PassInSteps(3 * Sessions::kSweepInterval);
+  EXPECT_TRUE(second_->fin_sent);
+}
+
+TEST_P(MissedEnds, AreFoundWhileTheOtherDirectionIsBusy) {
+  MissFin();
+  for (Duration passed{}; passed < 3 * Sessions::kSweepInterval; passed += milliseconds(10)) {
+    world_->io().PeerSends(*second_, 1);
+    RunUntilQuiet();
+    PassInSteps(milliseconds(10));
+  }
   EXPECT_TRUE(second_->fin_sent);
 }
 

@@ -14,7 +14,7 @@ namespace {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 constexpr uint64_t kDefaultSeeds = 3000;
 #else
-constexpr uint64_t kDefaultSeeds = 4000;
+constexpr uint64_t kDefaultSeeds = 8000;
 #endif
 
 uint64_t current_seed;
