@@ -26,7 +26,7 @@ def add_kernel_memory(runs):
 
 def ratio(ours, theirs):
     """Of the rounds in which both worked."""
-    each = [ours[number] / theirs[number] for number in ours if theirs.get(number)]
+    each = [ours[number] / theirs[number] for number in ours if ours[number] > 0 and theirs.get(number, 0) > 0]
     if not each:
         return None
     return {"median": statistics.median(each), "least": min(each), "most": max(each), "rounds": len(each)}
@@ -79,8 +79,8 @@ def bars(scenarios):
         sign = -1 if more_is_better else 1
         value = sign * found["median"]
         verdict = "aim met" if value <= sign * aim else "bar met" if value <= sign * bar else "missed"
-        rows.append({"scenario": name, "metric": metric, "peer": peer, "bar": bar, "aim": aim, "more_is_better": more_is_better,
-                     "ratio": found["median"], "verdict": verdict})
+        rows.append({"scenario": name, "metric": metric, "peer": peer, "bar": bar, "aim": aim,
+                     "more_is_better": more_is_better, "ratio": found, "verdict": verdict})
     return rows
 
 

@@ -27,14 +27,14 @@ def install(packages):
         raise Problem(f"could not install {' '.join(packages)}; leave a peer out with --peers")
 
 
-def first_line(argv):
-    """The first line that a program prints when asked for its version."""
+def version(argv):
+    """The version in what a program says when asked for it."""
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=10, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    return lines[0] if lines else "unknown"
+    found = re.search(r"\d+\.\d+[\w.+-]*", done.stdout + done.stderr)
+    return found[0] if found else "unknown"
 
 
 def raise_limits():

@@ -4,10 +4,9 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 
-from comparing.machine import Problem, find, first_line, install
+from comparing.machine import Problem, find, install, version
 from comparing.processes import http_get, listens, tree_rss_kib, wait_until
 
 NOBODY = 65534
@@ -85,7 +84,7 @@ class Ringmain(Peer):
         self.binary = build / "ringmain"
 
     def version(self):
-        return first_line([self.binary, "version"])
+        return version([self.binary, "version"])
 
     def describe(self):
         return "workers N, log level error, no health check, idle_timeout 1h; all else by default"
@@ -113,7 +112,8 @@ class Ringmain(Peer):
         """{upper bound in seconds: turns of the worker that took no longer}, since its start."""
         body = http_get(f"127.0.0.1:{self.admin}", "/metrics")
         turns = {}
-        for bound, count in re.findall(r'^ringmain_worker_loop_turn_seconds_bucket\{.*?le="([^"]+)"\} (\S+)$', body, re.M):
+        bucket = r'^ringmain_worker_loop_turn_seconds_bucket\{.*?le="([^"]+)"\} (\S+)$'
+        for bound, count in re.findall(bucket, body, re.M):
             turns[float(bound)] = turns.get(float(bound), 0) + float(count)
         return turns
 
@@ -130,7 +130,7 @@ class HaProxy(Peer):
         return () if find("haproxy") else self.packages
 
     def version(self):
-        return first_line([find("haproxy"), "-v"])
+        return version([find("haproxy"), "-v"])
 
     def describe(self):
         return "mode tcp, nbthread N, maxconn 4500, timeouts 1h" + (", option splice-auto" if self.splice else "")
@@ -155,7 +155,7 @@ class Nginx(Peer):
         return packages if MODULE.exists() else [*packages, "libnginx-mod-stream"]
 
     def version(self):
-        return first_line([find("nginx"), "-v"])
+        return version([find("nginx"), "-v"])
 
     def describe(self):
         return "worker_processes N, worker_connections 10000, tcp_nodelay on, proxy_timeout 1h, access_log off; " \
@@ -183,7 +183,7 @@ class Socat(Peer):
         return () if find("socat") else self.packages
 
     def version(self):
-        return next((line for line in version_lines("socat", "-V") if "version" in line), "unknown")
+        return version([find("socat"), "-V"])
 
     def describe(self):
         return "a process for each connection (fork), nodelay, 64 KiB buffer (-b 65536)"
@@ -242,11 +242,6 @@ class Direct(Peer):
         return "no proxy"
 
 
-def version_lines(program, option):
-    done = subprocess.run([find(program), option], capture_output=True, text=True, timeout=10)
-    return [line.strip() for line in (done.stdout + done.stderr).splitlines()]
-
-
 def known(build):
     """All, in the order in which they run: those that matter most beside ringmain."""
     return [Direct(), Floor(build), Nginx(), Ringmain(build), HaProxy(False), HaProxy(True), Socat()]
@@ -267,7 +262,7 @@ def choose(build, names, custom):
         install(missing)
     still = [peer.name for peer in peers if peer.missing()]
     if still:
-        raise Problem(f"{' '.join(still)}: still not there after installing {' '.join(missing)}; leave it out with --peers")
+        raise Problem(f"{' '.join(still)}: not there after installing {' '.join(missing)}; leave it out with --peers")
     return peers
 
 
@@ -295,8 +290,8 @@ class Proxy:
         routes = [(directory.ports.take(), address) for address in to]
         argv = peer.command(directory, routes, workers, user)
         if user is not None:
-            argv = ["setpriv", "--pdeathsig=TERM", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all",
-                    "--bounding-set=-all", *argv]
+            argv = ["setpriv", "--pdeathsig=TERM", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
+                    "--inh-caps=-all", "--bounding-set=-all", *argv]
         with open(directory.path / "log", "w") as log:
             self.process = children.start(argv, cpus, stdout=log, stderr=log, cwd=directory.path)
         self.addresses = [f"127.0.0.1:{port}" for port, _ in routes]

@@ -15,6 +15,7 @@ from comparing.machine import Problem
 
 PR_SET_PDEATHSIG = 1
 TICKS = os.sysconf("SC_CLK_TCK")
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LIBC = ctypes.CDLL(None)
 
 
@@ -100,7 +101,8 @@ class Ports:
 
 
 class Children:
-    """Starts processes and knows all that are alive. `cpus` None is every CPU that this process had when Children was made."""
+    """Starts processes and knows all that are alive. `cpus` None is every CPU this process had when Children was
+    made."""
 
     def __init__(self):
         self._running = []
@@ -118,9 +120,14 @@ class Children:
 
         popen.setdefault("stdout", subprocess.DEVNULL)
         popen.setdefault("stderr", subprocess.DEVNULL)
-        process = subprocess.Popen([str(word) for word in argv], stdin=subprocess.DEVNULL, preexec_fn=prepare,
-                                   start_new_session=True, **popen)
-        self._running.append(process)
+        # No signal may end this process between the birth of a child and its entry in the list.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            process = subprocess.Popen([str(word) for word in argv], stdin=subprocess.DEVNULL, preexec_fn=prepare,
+                                       start_new_session=True, **popen)
+            self._running.append(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return process
 
     def stop(self, process, patience=5):

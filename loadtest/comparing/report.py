@@ -1,7 +1,7 @@
 """results.md, the plots, and loadtest/RESULTS.md, all from what compare keeps in results.json."""
 import datetime
 import math
-from pathlib import Path
+import os
 
 from comparing import svg
 from comparing.figures import BEST, LOSS, US, losses
@@ -15,6 +15,10 @@ def number(value, digits):
         return "–"
     shown = f"{value:.{digits}f}" if abs(value) < 10000 else f"{value:,.0f}".replace(",", " ")
     return shown.replace("-", "−")
+
+
+def rounds(count):
+    return "1 round" if count == 1 else f"{count} rounds"
 
 
 def title_of(results, peer):
@@ -81,6 +85,13 @@ def scenario_name(scenario):
     return f"{scenario['title']}, {extra}" if extra else scenario["title"]
 
 
+def spread(found):
+    """A ratio's median, and what its rounds lay between."""
+    if found["rounds"] < 2:
+        return f"{found['median']:.3f}"
+    return f"{found['median']:.3f} ({found['least']:.2f} to {found['most']:.2f})"
+
+
 def bars_table(results):
     rows = []
     for one in results["bars"]:
@@ -89,17 +100,22 @@ def bars_table(results):
         sign = "≥" if one["more_is_better"] else "≤"
         verdict = f"**{one['verdict']}**" if one["verdict"] == "missed" else one["verdict"]
         rows.append([f"{scenario_name(scenario)}: {metric.title}, against {title_of(results, one['peer'])}",
-                     f"{sign} {one['bar']:.2f}", f"{sign} {one['aim']:.2f}", number(one["ratio"], 3), verdict])
+                     f"{sign} {one['bar']:.2f}", f"{sign} {one['aim']:.2f}", spread(one["ratio"]), verdict])
     return table(["", "bar", "aim", "measured", ""], rows)
 
 
 def losses_text(results):
+    """Two tables: the figures that scenarios are about, and all the others."""
+    parts = []
     found = losses(results["scenarios"])
-    if not found:
-        return f"Nowhere: no median ratio is worse than {LOSS}.\n"
-    rows = [[f"{scenario_name(results['scenarios'][name])}: {metric.title}", title_of(results, peer), f"{worse:.2f} ×"]
-            for name, metric, peer, worse in found]
-    return table(["", "worse than", "by a factor of"], rows) + "\n"
+    for heading, first in (("CPU, memory, and latency beside bulk", True),
+                           ("Other latencies, rates and throughput", False)):
+        rows = [[f"{scenario_name(scenario)}: {metric.title}", title_of(results, peer), f"{worse:.2f} ×"]
+                for name, metric, peer, worse in found
+                for scenario in [results["scenarios"][name]] if (metric == primary(scenario)) == first]
+        what = table(["", "worse than", "by a factor of"], rows) if rows else "Nowhere."
+        parts += [f"{heading}:\n", what, ""]
+    return "\n".join(parts)
 
 
 def failures_text(results):
@@ -109,7 +125,8 @@ def failures_text(results):
             said = next((run["said"] for run in scenario["runs"] if run["peer"] == peer and run.get("said")), "")
             lines.append(f"- {scenario_name(scenario)}, {title_of(results, peer)}: {count} errors ({one_line(said)})")
         for peer, why in scenario["failed"].items():
-            lines.append(f"- {scenario_name(scenario)}, {title_of(results, peer)}: {len(why)} failed runs ({one_line(why[0])})")
+            lines.append(f"- {scenario_name(scenario)}, {title_of(results, peer)}: {len(why)} failed runs "
+                         f"({one_line(why[0])})")
     return "\n".join(lines) + "\n" if lines else "None: every run ended, every byte was verified, with no error.\n"
 
 
@@ -124,23 +141,22 @@ def plot(results, group):
     panels = []
     for scenario in group_scenarios(results, group).values():
         metric = primary(scenario)
-        rows = [(title_of(results, peer), values[metric.name], f"{number(values[metric.name], metric.digits)} {metric.unit}",
-                 peer == US) for peer, values in scenario["medians"].items() if metric.name in values]
+        rows = [(title_of(results, peer), value, f"{number(value, metric.digits)} {metric.unit}", peer == US)
+                for peer, values in scenario["medians"].items()
+                if (value := values.get(metric.name)) is not None]
         if rows:
             panels.append((f"{scenario_name(scenario)}: {metric.title}", rows))
     if not panels:
         return None
-    heading, _, detail = GROUPS[group].partition(":")
-    rounds = results["options"]["pairs"]
-    subtitle = f"{detail.strip().capitalize() + '; ' if len(detail) < 60 and detail else ''}medians of {rounds} " \
-               f"round{'s' if rounds != 1 else ''}, shorter is better"
-    return svg.bars(f"{heading}", subtitle, panels)
+    heading = GROUPS[group].partition(":")[0]
+    return svg.bars(heading, f"medians of {rounds(results['options']['pairs'])}, shorter is better", panels)
 
 
 def write_plots(results, directory):
-    """{group: file name} of the plots written."""
+    """{group: file name} of the plots written; those of a former run do not stay."""
     written = {}
     for group in GROUPS:
+        (directory / f"{group}.svg").unlink(missing_ok=True)
         if drawing := plot(results, group):
             written[group] = f"{group}.svg"
             (directory / written[group]).write_text(drawing)
@@ -155,10 +171,14 @@ def machine_text(results):
     lines = [
         f"- {machine['cpu']}{virtual}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
         f"{machine['kernel']}; {machine['nofile']} file descriptors",
-        f"- taken {results['taken'][:16].replace('T', ' ')} UTC in {results['seconds'] / 60:.0f} min: {options['pairs']} "
-        f"rounds of every peer in turn, windows of {options['seconds']} s; load average {results['load_average']:.1f} "
-        "at the beginning",
+        f"- taken {results['taken'][:16].replace('T', ' ')} UTC in {results['seconds'] / 60:.0f} min: "
+        f"{rounds(options['pairs'])} of every peer in turn, windows of {options['seconds']} s; load average "
+        f"{results['load_average']:.1f} at the beginning",
     ]
+    runs = [run for scenario in results["scenarios"].values() for run in scenario["runs"]]
+    stolen, softirq = (100 * max(run.get(name, 0) for run in runs) for name in ("stolen", "softirq_core"))
+    lines.append(f"- in the worst run the hypervisor took {stolen:.1f}% of the time for others, and the kernel worked "
+                 f"on the proxy's core in a thread of its own (ksoftirqd), which no proxy is charged, for {softirq:.1f}%")
     for peer in results["peers"].values():
         version = f" ({peer['version']})" if peer["version"] else ""
         lines.append(f"- **{peer['title']}**{version}: {peer['description']}")
@@ -205,10 +225,9 @@ def write(results, directory, results_page=None):
     kept = ""
     if results_page.exists() and NOTES in (old := results_page.read_text()):
         kept = old.split(NOTES, 1)[1].lstrip("\n")
-    where = Path(*[".."] * 0) / directory.relative_to(results_page.parent) if directory.is_relative_to(
-        results_page.parent) else directory
-    head = ("# Results\n\nThe last full run of `loadtest/compare`, as it wrote it. To repeat it on a quiet Debian 12 machine, as "
-            "root:\n\n    meson setup build --buildtype=release && ninja -C build\n    "
+    where = os.path.relpath(directory, results_page.parent)
+    head = ("# Results\n\nThe last full run of `loadtest/compare`, as it wrote it. To repeat it on a quiet Debian 12 "
+            "machine, as root:\n\n    meson setup build --buildtype=release && ninja -C build\n    "
             f"{results['options']['command']}\n\n"
             "What is missing of the peers is installed from Debian. All runs are in "
             f"[results.json]({where}/results.json).\n\n")

@@ -34,7 +34,8 @@ LATENCY = (Metric("p50_us", "p50", "µs", 0), Metric("p99_us", "p99", "µs", 0))
 METRICS = {
     "ping": (Metric("cpu_us", "CPU per round trip", "µs"), Metric("rate", "round trips", "/s", 0, False), *LATENCY),
     "bulk": (Metric("cpu_s_per_gb", "CPU per GB", "s", 3), Metric("gb_per_s", "throughput", "GB/s", 2, False)),
-    "churn": (Metric("cpu_us", "CPU per connection", "µs", 1), Metric("rate", "connections", "/s", 0, False), *LATENCY),
+    "churn": (Metric("cpu_us", "CPU per connection", "µs", 1), Metric("rate", "connections", "/s", 0, False),
+              *LATENCY),
     "idle": (
         Metric("user_bytes", "RssAnon per session", "bytes", 0),
         Metric("kernel_bytes", "other memory per session", "bytes", 0),
@@ -57,11 +58,12 @@ PACE = "300MiB/s"  # keeps the core of load and servers below 70%
 GROUPS = {
     "ping": "Small and middle messages: closed loop, one message under way on each connection",
     "bulk": "Bulk upload: one way, to a server that discards; a GB is 10⁹ bytes that arrived at the server",
-    "bulk-echo": "Bulk both ways: everything comes back and is verified; a GB is 10⁹ bytes relayed, both directions added",
+    "bulk-echo": "Bulk both ways: everything comes back and is verified; a GB is 10⁹ bytes relayed, both directions "
+                 "added",
     "churn": "Short connections: connect, 64 B there and back, reset by the client; 16 at a time",
     "idle": "Idle sessions: growth from 0 to 4000, each having relayed one message",
-    "mixed": "Fairness: 1000 messages of 64 B a second over 10 connections (open loop, latency from when each was due) beside "
-             "8 bulk uploads",
+    "mixed": "Fairness: 1000 messages of 64 B a second over 10 connections (open loop, latency from when each was "
+             "due) beside 8 bulk uploads",
     "two-workers": "Two workers, nothing pinned",
     "nobody": "As user nobody without capabilities (small kernel pipes)",
 }
@@ -112,8 +114,8 @@ def choose(words):
             if not words or one.name in words or one.group in words or (begins and one.name.startswith(begins))]
 
 
-# What the project wants of itself: scenario, metric, peer, bar, aim; ratios ringmain/peer. "haproxy-best" is whichever of the
-# two HAProxy settings did better.
+# What the project wants of itself: scenario, metric, peer, bar, aim; ratios ringmain/peer. "haproxy-best" is whichever
+# of the two HAProxy settings did better.
 BARS = (
     ("ping-50x64", "cpu_us", "nginx", 0.97, 0.93),
     ("ping-50x64", "cpu_us", "haproxy", 0.82, 0.78),

@@ -40,7 +40,8 @@ def bars(title, subtitle, panels):
             width = max(1.0, room * max(value, 0) / most)
             kind = "ours" if ours else "bar"
             parts.append(text(MARGIN + LABEL - 8, middle, label, "bold" if ours else "", "end"))
-            parts.append(f'<rect x="{MARGIN + LABEL}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" class="{kind}"/>')
+            parts.append(f'<rect x="{MARGIN + LABEL}" y="{y}" width="{width:.1f}" height="{BAR}" rx="2" '
+                         f'class="{kind}"/>')
             parts.append(text(MARGIN + LABEL + width + 6, middle, shown, "value bold" if ours else "value"))
             y += BAR + GAP
     height = y + MARGIN
