@@ -1,6 +1,7 @@
 """loadtest/compare: that each scenario works, that it notices what is wrong, and that it leaves nothing behind. And the
 bare epoll relay that it measures as the floor."""
 import contextlib
+import faulthandler
 import json
 import os
 import signal
@@ -83,7 +84,7 @@ def test_scenarios(tmp_path):
         ours, floor = scenario["medians"]["ringmain"], scenario["medians"]["floor"]
         assert ours[metric] > 0 and floor[metric] > 0
         found = scenario["ratios"]["floor"][metric]
-        assert found["rounds"] == 1 and found["median"] == pytest.approx(ours[metric] / floor[metric])
+        assert found["rounds"] == 1 and found["median"] == pytest.approx(ours[metric] / floor[metric], rel=1e-4)
         assert not any(cpu.startswith("cpu_") for cpu in scenario["medians"]["direct"])
         for run in scenario["runs"]:
             # The proxy had its core, the load its own.
@@ -100,7 +101,8 @@ def test_scenarios(tmp_path):
 @pytest.mark.slow
 @two_cores
 def test_every_scenario_and_peer(tmp_path):
-    """Installs the peers."""
+    """Installs the peers. Takes some 5 minutes."""
+    faulthandler.cancel_dump_traceback_later()  # which the suite arms for tests that ought to be shorter
     code, results, said = compare(tmp_path, "--quick", timeout=900)
     assert code == 0, said
     assert list(results["scenarios"]) == [scenario.name for scenario in scenarios.every()]
