@@ -4,7 +4,7 @@ set -euo pipefail
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 python=/usr/bin/python3 # Debian's, which has Debian's pytest
-optional_features=defer_taskrun,registered_ring,multishot_accept,multishot_receive,optlen
+optional_features=defer_taskrun,registered_ring,multishot_accept,multishot_receive,optlen,splice
 
 usage() {
   cat <<'END'
