@@ -1,5 +1,6 @@
 #include "health/prober.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 
@@ -65,7 +66,7 @@ class Loop {
     timer_.Cancel();
   }
 
-  void WatchStop() { ring_.WatchReadable({Op::kWake, 0, 0}, stop_fd_); }
+  void WatchStop() { ring_.Poll({Op::kWake, 0, 0}, stop_fd_, POLLIN); }
 
   Ring& ring_;
   const int stop_fd_;

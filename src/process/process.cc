@@ -48,6 +48,12 @@ BufferPool::Options BufferOptions(const LimitsConfig& limits, uint64_t memory_by
   return options;
 }
 
+// Kernel pipes of a worker, two file descriptors each: one for every 256 descriptors of the process, and no more than can be in use
+// while sinks are slow.
+uint16_t MaxPipes(uint64_t files, uint32_t workers) {
+  return static_cast<uint16_t>(std::min<uint64_t>(files / 256 / workers, 64));
+}
+
 class Process {
  public:
   Process(std::shared_ptr<const Config> config, std::string disabled_features, UniqueFd signals)
@@ -55,6 +61,7 @@ class Process {
         disabled_features_(std::move(disabled_features)),
         signals_(std::move(signals)),
         workers_count_(config_->workers.value_or(UsableCpus())),
+        files_(RaiseFileLimit()),
         files_suffice_for_(ConnectionsForFiles()),
         board_(workers_count_),
         shared_(config_->limits.max_connections.value_or(files_suffice_for_), files_suffice_for_) {}
@@ -86,6 +93,7 @@ class Process {
   const std::string disabled_features_;
   const UniqueFd signals_;
   const uint32_t workers_count_;
+  const uint64_t files_;                 // limit of open files
   const uint32_t files_suffice_for_;  // connections
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
@@ -194,6 +202,7 @@ absl::Status Process::StartWorkers(const Features& features) {
   if (std::optional<uint64_t> limit = LockedMemoryLimit()) options.ring = RingSizeForMemlock(*limit, workers_count_ + 2);
   uint64_t memory = config_->limits.memory_bytes.value_or(UsableMemoryBytes() / 4);
   options.buffers = BufferOptions(config_->limits, memory, workers_count_);
+  options.max_pipes = MaxPipes(files_, workers_count_);
   options.high_water = static_cast<uint32_t>(config_->limits.buffer_per_direction_bytes);
   for (uint32_t id = 0; id < workers_count_; ++id) {
     std::vector<WorkerListener> listeners(config_->listeners.size());
@@ -241,19 +250,18 @@ void Process::LogAddresses() {
 
 // A connection takes two file descriptors. The reserve is what everything else may have open at once.
 uint32_t Process::ConnectionsForFiles() {
-  uint64_t files = RaiseFileLimit();
   // Standard streams, health thread, signal and event descriptors; and the admin side, which may have less where there is little.
-  uint64_t reserve = 16 + std::min<uint64_t>(kAdminFileDescriptors, files / 4);
+  uint64_t reserve = 16 + std::min<uint64_t>(kAdminFileDescriptors, files_ / 4);
   // A worker has a ring, a wake-up, its listening sockets, and for each of these may hold one client that waits.
-  reserve += 2ull * workers_count_;
+  reserve += 2ull * workers_count_ * (1 + MaxPipes(files_, workers_count_));
   for (const ListenerConfig& listener : config_->listeners) reserve += 2 * listener.listen.size() * workers_count_;
   for (const UpstreamConfig& upstream : config_->upstreams)
     if (upstream.health_check.has_value()) reserve += upstream.servers.size();
-  uint64_t connections = files > reserve + 2 ? (files - reserve) / 2 : 1;
+  uint64_t connections = files_ > reserve + 2 ? (files_ - reserve) / 2 : 1;
   connections = std::min<uint64_t>(connections, 1 << 30);
   uint32_t configured = config_->limits.max_connections.value_or(0);
   if (configured > connections)
-    Log(LogLevel::kWarn, "limits.max_connections is ", configured, " but ", files, " file descriptors are enough for only ",
+    Log(LogLevel::kWarn, "limits.max_connections is ", configured, " but ", files_, " file descriptors are enough for only ",
         connections, " connections; more will wait (raise the limit: ulimit -n, LimitNOFILE= in systemd)");
   return static_cast<uint32_t>(connections);
 }

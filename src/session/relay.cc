@@ -12,12 +12,20 @@ namespace {
 
 // After so many single receives in a row whose sink kept up, a multishot one is worth arming.
 constexpr uint8_t kCalmReceives = 16;
+// So many receives in a row that filled their buffer are bulk.
+constexpr uint8_t kBulkReceives = 4;
+// What one direction splices in one turn, so that it does not keep the others waiting.
+constexpr uint32_t kSpliceTurnBytes = 512 << 10;
+// So many rounds in a row, each moving less than this, are not bulk any more.
+constexpr uint32_t kSmallSplice = 16 << 10;
+constexpr uint8_t kSmallSplices = 16;
 
 }  // namespace
 
 RelayEvent Relay::OnReceive(const Completion& completion) {
   RINGMAIN_CHECK(receiving_);
   if (!completion.more) receiving_ = leaving_multishot_ = false;
+  if (spliced_) return RelayEvent::kNone;  // the poll's events; splice(2) itself says what there is
   if (completion.has_buffer) {
     env_->buffers.Take(completion.buffer, completion.result > 0 ? static_cast<uint32_t>(completion.result) : 0);
     if (completion.result > 0) {
@@ -55,6 +63,10 @@ RelayEvent Relay::OnSend(const Completion& completion, Counter& bytes) {
   RINGMAIN_CHECK(sending_ && !completion.more);
   sending_ = false;
   RelayEvent event = RelayEvent::kNone;
+  if (spliced_) {
+    if (discarding_) DropQueue();
+    return event;
+  }
   if (completion.result > 0) {
     auto taken = static_cast<uint32_t>(completion.result);
     RINGMAIN_CHECK(taken <= send_length_);
@@ -82,12 +94,14 @@ RelayEvent Relay::OnSend(const Completion& completion, Counter& bytes) {
   return event;
 }
 
-void Relay::Pump() {
+RelayEvent Relay::Pump(Counter& bytes) {
+  if (spliced_ || WantsSplice()) return MoveSpliced(bytes);
   if (queued_ > 0 && !sending_ && sink_ >= 0 && !discarding_) ArmSend();
   if (WantsReceive())
     ArmReceive();
   else if (!env_->io.abilities().receive_credit && (bulk_ || AboveLowWater()))
     LeaveMultishot();
+  return RelayEvent::kNone;
 }
 
 bool Relay::Feed() {
@@ -117,7 +131,9 @@ void Relay::Enqueue(uint16_t buffer) {
     env_->buffers.Release(buffer);
     return;
   }
-  bulk_ |= length == env_->buffers.buffer_bytes();
+  bool full = length == env_->buffers.buffer_bytes();
+  bulk_ |= full;
+  run_ = full ? std::min(run_ + 1, 255) : 0;
   calm_ = queued_ > 0 || (bulk_ && !env_->io.abilities().receive_credit) ? 0 : calm_ + 1;
   if (calm_ >= kCalmReceives) single_ = false;
   queued_ += length;
@@ -184,6 +200,8 @@ void Relay::Consume(uint32_t bytes) {
 }
 
 void Relay::DropQueue() {
+  if (pipe_ != BufferPool::kNone) env_->io.DiscardPipe(pipe_);
+  pipe_ = BufferPool::kNone;
   queued_ = 0;
   blocked_ = false;
   while (head_ != BufferPool::kNone) {
@@ -196,6 +214,7 @@ void Relay::DropQueue() {
 
 bool Relay::WantsReceive() const {
   if (receiving_ || ended_ || discarding_ || starved_ || source_ < 0) return false;
+  if (run_ >= kBulkReceives && queued_ > 0 && env_->io.abilities().splice) return false;  // to be spliced once that is sent
   if (queued_ > env_->high_water / 2) return false;
   return queued_ == 0 || !env_->buffers.scarce();
 }
@@ -237,6 +256,96 @@ void Relay::LeaveMultishot() {
   leaving_multishot_ = true;
   UseSingleReceives();
   env_->io.Cancel(receive_token());
+}
+
+// ---- Spliced ----
+
+bool Relay::WantsSplice() {
+  if (run_ < kBulkReceives || receiving_ || sending_ || queued_ > 0 || sink_ < 0 || ended_ || discarding_) return false;
+  run_ = 0;
+  if (!env_->io.abilities().splice) return false;
+  std::optional<uint16_t> pipe = env_->io.AcquirePipe();
+  if (!pipe.has_value()) return false;  // buffers do as well, and after another run it is tried again
+  pipe_ = *pipe;
+  spliced_ = true;
+  multishot_ = starved_ = false;
+  return true;
+}
+
+// One round: until the source has no more, the sink takes no more, or others should have their turn.
+RelayEvent Relay::MoveSpliced(Counter& bytes) {
+  if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
+  Io& io = env_->io;
+  if (pipe_ == BufferPool::kNone && !ended_) {
+    std::optional<uint16_t> pipe = io.AcquirePipe();
+    if (!pipe.has_value()) {
+      LeaveSpliced();
+      return RelayEvent::kNone;
+    }
+    pipe_ = *pipe;
+  }
+  uint32_t moved = 0;
+  while (true) {
+    if (queued_ > 0) {
+      int sent = io.SpliceFromPipe(pipe_, sink_, queued_);
+      if (sent < 0 && sent != -EAGAIN && sent != -EINTR && sent != -ENOBUFS) return RelayEvent::kSinkFailed;
+      if (sent > 0) {
+        queued_ -= static_cast<uint32_t>(sent);
+        sent_ += static_cast<uint32_t>(sent);
+        moved += static_cast<uint32_t>(sent);
+        bytes.Add(static_cast<uint32_t>(sent));
+      }
+      if (queued_ > 0) {
+        sending_ = true;
+        io.Poll(send_token(), sink_, POLLOUT);
+        return RelayEvent::kNone;
+      }
+    }
+    if (ended_ || moved >= kSpliceTurnBytes) break;
+    int received = io.SpliceToPipe(source_, pipe_, kSpliceTurnBytes);
+    if (received > 0) {
+      queued_ = static_cast<uint32_t>(received);
+      received_ += queued_;
+      continue;
+    }
+    if (received == -EAGAIN || received == -EINTR) break;
+    ReleasePipe();
+    if (received == 0) {
+      LeaveSpliced();
+      return RelayEvent::kNone;
+    }
+    ended_ = true;
+    source_broken_ = true;
+    return RelayEvent::kSourceReset;
+  }
+  ReleasePipe();
+  if (!ended_) EndSpliceRound(moved);
+  return RelayEvent::kNone;
+}
+
+void Relay::EndSpliceRound(uint32_t moved) {
+  run_ = moved < kSmallSplice ? run_ + 1 : 0;
+  if (run_ < kSmallSplices) {
+    receiving_ = true;
+    env_->io.Poll(receive_token(), source_, POLLIN | POLLRDHUP);
+    return;
+  }
+  LeaveSpliced();
+}
+
+// The end of a stream is left to a receive, too: a completion that is still to come may hold a send's failure on the same socket, after
+// which the end of a broken stream looks like an orderly one. Completions come in order; splice(2) would overtake them.
+void Relay::LeaveSpliced() {
+  run_ = 0;
+  spliced_ = false;
+  poll_first_ = true;  // what the last receive said about the source is long past
+  UseSingleReceives();
+  ArmReceive();
+}
+
+void Relay::ReleasePipe() {
+  if (pipe_ != BufferPool::kNone) env_->io.ReleasePipe(pipe_);
+  pipe_ = BufferPool::kNone;
 }
 
 void Relay::UseSingleReceives() {

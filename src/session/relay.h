@@ -9,7 +9,7 @@
 //   2. received = sent + queued + discarded.
 //   3. A buffer that is part of the armed send is neither moved nor released before that send's completion.
 //   4. Without a fast sink at most `high_water` bytes are queued: a receive is armed with a credit that, with what is queued, stays
-//      below it, and only an armed receive brings bytes.
+//      below it, and only an armed receive brings bytes. Spliced, at most what one pipe takes.
 //   5. Idle, it holds no buffer.
 //
 // Bytes that arrive are sent from the buffer they arrived in, in the same loop turn (SendMode::kTry). Only if the sink does not take
@@ -19,6 +19,11 @@
 // Receives are single at first, and multishot once the flow has shown that it lasts and that its sink keeps up. A multishot receive may
 // miss a reset or an end that comes right behind data (seen on Linux 6.18; axboe/liburing#1549): short exchanges, where that is common,
 // do not depend on it, and for long ones the sessions look after those that fell quiet (LeaveMultishot).
+//
+// Bulk is spliced: once receives have filled whole buffers for a while and the queue is empty, a poll is armed in place of the receive,
+// and what it announces goes from socket to socket through a kernel pipe, without a copy. The pipe is lent while bytes are in it. A
+// direction that moves little at a time for a while goes back to buffers, and so does one that has come to the end of its stream: a
+// receive brings that. Modes change only while nothing is armed.
 //
 // Thread-bound; it belongs to its session.
 #pragma once
@@ -64,8 +69,9 @@ class alignas(64) Relay {
 
   // ---- Decisions of the session ----
 
-  // Arms what should be armed now. Called at the end of each loop turn in which something happened.
-  void Pump();
+  // Arms what should be armed now, and moves what can be spliced; adds the bytes that were sent to `bytes`. Called at the end of each
+  // loop turn in which something happened.
+  RelayEvent Pump(Counter& bytes);
   // A buffer is free again. True if a starved receive was armed for it; there is something to read then, so it will complete.
   bool Feed();
   // Goes on with single receives: the armed multishot receive, if it is one, brings too much or may have missed something.
@@ -93,6 +99,7 @@ class alignas(64) Relay {
   bool complete() const { return finished_ || (discarding_ && !sending_); }
   bool finished() const { return finished_; }
   bool starved() const { return starved_; }
+  bool spliced() const { return spliced_; }
   uint32_t queued() const { return queued_; }
   uint64_t received() const { return received_; }
   uint64_t sent() const { return sent_; }
@@ -106,6 +113,11 @@ class alignas(64) Relay {
   void Consume(uint32_t bytes);
   void DropQueue();
   bool WantsReceive() const;
+  bool WantsSplice();
+  RelayEvent MoveSpliced(Counter& bytes);
+  void EndSpliceRound(uint32_t moved);
+  void LeaveSpliced();
+  void ReleasePipe();
   void ArmReceive();
   void ArmSend();
   bool AboveLowWater() const { return queued_ > env_->high_water / 4; }
@@ -125,6 +137,7 @@ class alignas(64) Relay {
   uint32_t send_length_ = 0;  // bytes of the armed send
   uint16_t head_ = BufferPool::kNone;
   uint16_t tail_ = BufferPool::kNone;
+  uint16_t pipe_ = BufferPool::kNone;  // lent while bytes are in it
   Op receive_op_;
   Op send_op_;
 
@@ -142,7 +155,9 @@ class alignas(64) Relay {
   bool source_broken_ : 1 = false;  // the source's socket failed on its other direction
   bool discarding_ : 1 = false;     // the sink is gone
   bool finished_ : 1 = false;       // the end was passed on
+  bool spliced_ : 1 = false;        // bytes go through a pipe; a poll is what is armed in place of a receive or send
   uint8_t calm_ = 0;                // single receives in a row that found the queue empty
+  uint8_t run_ = 0;                 // buffered: receives in a row that filled a buffer; spliced: rounds in a row that moved little
 };
 static_assert(sizeof(Relay) == 64, "one cache line of state per direction");
 

@@ -103,7 +103,11 @@ void Sessions::Handle(const Completion& completion) {
 void Sessions::Flush() {
   while (Session* session = dirty_.PopFront()) {
     if (session->state == SessionState::kClosing) continue;
-    for (Relay& relay : session->relays) relay.Pump();
+    for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
+      Counter& bytes = session->route->listener_cells->bytes[static_cast<size_t>(direction)];
+      RelayEvent event = session->relay(direction).Pump(bytes);
+      if (event != RelayEvent::kNone) OnRelayEvent(*session, direction, event);
+    }
     PassEnds(*session);
   }
   FeedStarved();

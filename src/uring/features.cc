@@ -26,7 +26,7 @@ struct Name {
 constexpr Name kNames[] = {
     {"defer_taskrun", &Features::defer_taskrun},         {"registered_ring", &Features::registered_ring},
     {"multishot_accept", &Features::multishot_accept},   {"multishot_receive", &Features::multishot_receive},
-    {"optlen", &Features::optlen},
+    {"optlen", &Features::optlen},                       {"splice", &Features::splice},
 };
 
 constexpr unsigned kBaseFlags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
@@ -158,6 +158,7 @@ absl::StatusOr<Features> ProbeFeatures(std::string_view disabled) {
   // Multishot accept (5.19) is older than anything required here; on a socket that is not listening it must get as far as EINVAL
   // from accept itself, so it is assumed and only ever turned off by name.
   features.multishot_accept = true;
+  features.splice = true;
   io_uring_queue_exit(&ring);
   std::free(memory);
 

@@ -15,6 +15,7 @@ struct Features {
   bool multishot_accept = false;   // 5.19
   bool multishot_receive = false;  // 6.0
   bool optlen = false;             // total cap of a multishot receive, 6.17
+  bool splice = false;             // splice(2) between sockets through pipes; any kernel, here to be turned off
 
   std::string ToString() const;  // "defer_taskrun multishot_accept ..." for the log
 };

@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "base/clock.h"
@@ -37,6 +38,7 @@ class Io {
   struct Abilities {
     bool multishot_receive = true;
     bool receive_credit = true;  // ReceiveMultishot honours credit_bytes; false: it goes on until cancelled
+    bool splice = false;         // AcquirePipe may succeed
   };
 
   virtual ~Io() = default;
@@ -54,6 +56,8 @@ class Io {
   // Sends the parts in order; completes once with the bytes taken, which may be fewer. REQUIRES: no other send armed on this fd;
   // 1 to kMaxSendParts parts.
   virtual void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) = 0;
+  // Completes once, with the poll(2) events that are there, when one of `events` (or an error) is.
+  virtual void Poll(Token token, int fd, short events) = 0;
   // Completes with 0 or -errno.
   virtual void Connect(Token token, int fd, const SocketAddress& address) = 0;
   // Asks for an early end of one armed operation. Its final completion still arrives, with -ECANCELED or with what it did.
@@ -69,6 +73,17 @@ class Io {
   virtual void Close(int fd) = 0;
   // The same, but the peer sees a reset (SO_LINGER 0).
   virtual void CloseWithReset(int fd) = 0;
+  // A kernel pipe to splice through, empty; none if there is none to be had now.
+  virtual std::optional<uint16_t> AcquirePipe() = 0;
+  // Gives an empty pipe back.
+  virtual void ReleasePipe(uint16_t pipe) = 0;
+  // Gives a pipe back with what is in it, which is lost.
+  virtual void DiscardPipe(uint16_t pipe) = 0;
+  // Moves what there is from a socket into an empty pipe, up to its size and `max_bytes`: the number of bytes, 0 at the end of the
+  // stream, or -errno; -EAGAIN if there is nothing now.
+  virtual int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) = 0;
+  // Moves up to `bytes`, which are in the pipe, into a socket: the number of bytes or -errno; -EAGAIN if it is full now.
+  virtual int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) = 0;
   // Fills in which of `files` have an event to report at this moment (poll(2), without waiting).
   virtual void PollNow(std::span<pollfd> files) = 0;
   virtual TimePoint Now() = 0;

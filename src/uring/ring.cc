@@ -1,6 +1,5 @@
 #include "uring/ring.h"
 
-#include <poll.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -105,9 +104,9 @@ void Ring::Accept(Token token, int fd, bool single) {
   io_uring_sqe_set_data64(sqe, token.Pack());
 }
 
-void Ring::WatchReadable(Token token, int fd) {
+void Ring::Poll(Token token, int fd, short events) {
   io_uring_sqe* sqe = NextSqe();
-  io_uring_prep_poll_add(sqe, fd, POLLIN);
+  io_uring_prep_poll_add(sqe, fd, static_cast<unsigned>(events));
   io_uring_sqe_set_data64(sqe, token.Pack());
 }
 

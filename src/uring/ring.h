@@ -62,8 +62,8 @@ class Ring {
   // Accepts connections on `fd`, non-blocking and close-on-exec: one completion each, until one without `more`. A multishot accept
   // takes all that wait at once; `single` takes one.
   void Accept(Token token, int fd, bool single);
-  // Completes once when `fd` has something to read.
-  void WatchReadable(Token token, int fd);
+  // Completes once, with the poll(2) events that are there, when one of `events` (or an error) is.
+  void Poll(Token token, int fd, short events);
 
   const Features& features() const { return features_; }
   io_uring* raw() { return &ring_; }

@@ -1,5 +1,6 @@
 #include "uring/ring_io.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -34,8 +35,9 @@ void ApplySocketOptions(int fd, int family, const SocketOptions& options) {
   SetInt(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
 }
 
-absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferPool::Options& buffers) {
-  std::unique_ptr<RingIo> io(new RingIo(ring, buffers.ring_buffers));
+absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferPool::Options& buffers,
+                                                       uint16_t max_pipes) {
+  std::unique_ptr<RingIo> io(new RingIo(ring, buffers.ring_buffers, max_pipes));
   // Not io_uring_setup_buf_ring: liburing 2.3 does not have it.
   void* memory = nullptr;
   if (posix_memalign(&memory, 4096, buffers.ring_buffers * sizeof(io_uring_buf)) != 0)
@@ -53,8 +55,11 @@ absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferP
   return io;
 }
 
-RingIo::RingIo(Ring& ring, uint32_t ring_buffers)
-    : ring_(ring), abilities_{ring.features().multishot_receive, ring.features().optlen}, ring_buffers_(ring_buffers) {}
+RingIo::RingIo(Ring& ring, uint32_t ring_buffers, uint16_t max_pipes)
+    : ring_(ring),
+      abilities_{ring.features().multishot_receive, ring.features().optlen, ring.features().splice && max_pipes > 0},
+      ring_buffers_(ring_buffers),
+      pipes_(max_pipes) {}
 
 RingIo::~RingIo() {
   if (pool_ != nullptr) io_uring_unregister_buf_ring(ring_.raw(), kBufferGroup);
@@ -123,6 +128,17 @@ int RingIo::OpenSocket(int family, const SocketOptions& options) {
   if (fd < 0) return -errno;
   ApplySocketOptions(fd, family, options);
   return fd;
+}
+
+// Not IORING_OP_SPLICE: the kernel hands each one to a worker thread (io_uring/splice.c, always punted).
+int RingIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {
+  ssize_t moved = splice(fd, nullptr, pipes_.write_end(pipe), nullptr, max_bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+  return moved >= 0 ? static_cast<int>(moved) : -errno;
+}
+
+int RingIo::SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) {
+  ssize_t moved = splice(pipes_.read_end(pipe), nullptr, fd, nullptr, bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+  return moved >= 0 ? static_cast<int>(moved) : -errno;
 }
 
 void RingIo::ShutdownSend(int fd) { shutdown(fd, SHUT_WR); }

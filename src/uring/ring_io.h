@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "uring/buffer_pool.h"
 #include "uring/io.h"
+#include "uring/pipe_pool.h"
 #include "uring/ring.h"
 
 namespace ringmain {
@@ -15,21 +16,30 @@ namespace ringmain {
 class RingIo final : public Io, private BufferPublisher {
  public:
   // `ring` outlives the result. Errors: the kernel refuses the buffer ring.
-  static absl::StatusOr<std::unique_ptr<RingIo>> Create(Ring& ring, const BufferPool::Options& buffers);
+  // With `max_pipes` zero nothing is spliced.
+  static absl::StatusOr<std::unique_ptr<RingIo>> Create(Ring& ring, const BufferPool::Options& buffers,
+                                                        uint16_t max_pipes = 0);
   ~RingIo() override;
 
   BufferPool& buffers() { return *pool_; }
+  const PipePool& pipes() const { return pipes_; }
 
   const Abilities& abilities() const override { return abilities_; }
   void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) override;
   void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) override;
   void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
+  void Poll(Token token, int fd, short events) override { ring_.Poll(token, fd, events); }
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override { ring_.Cancel(target); }
   int OpenSocket(int family, const SocketOptions& options) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override;
   void CloseWithReset(int fd) override;
+  std::optional<uint16_t> AcquirePipe() override { return pipes_.Acquire(); }
+  void ReleasePipe(uint16_t pipe) override { pipes_.Release(pipe); }
+  void DiscardPipe(uint16_t pipe) override { pipes_.Discard(pipe); }
+  int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
+  int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
   void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
   TimePoint Now() override { return Clock::now(); }
 
@@ -41,7 +51,7 @@ class RingIo final : public Io, private BufferPublisher {
   };
   static constexpr size_t kVectoredSends = 64;
 
-  RingIo(Ring& ring, uint32_t ring_buffers);
+  RingIo(Ring& ring, uint32_t ring_buffers, uint16_t max_pipes);
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
   VectoredSend& NextVectoredSend();
 
@@ -50,6 +60,7 @@ class RingIo final : public Io, private BufferPublisher {
   const uint32_t ring_buffers_;
   io_uring_buf_ring* buffer_ring_ = nullptr;
   std::unique_ptr<BufferPool> pool_;
+  PipePool pipes_;
   // Headers are handed out in turn, and again from the first once the kernel has taken all queued entries.
   std::array<VectoredSend, kVectoredSends> vectored_;
   size_t next_vectored_ = 0;

@@ -1,5 +1,6 @@
 #include "worker/worker.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -86,13 +87,13 @@ absl::Status Worker::SetUp() {
   absl::StatusOr<std::unique_ptr<Ring>> ring = Ring::Create(options_.ring, options_.features);
   if (!ring.ok()) return ring.status();
   ring_ = *std::move(ring);
-  absl::StatusOr<std::unique_ptr<RingIo>> io = RingIo::Create(*ring_, options_.buffers);
+  absl::StatusOr<std::unique_ptr<RingIo>> io = RingIo::Create(*ring_, options_.buffers, options_.max_pipes);
   if (!io.ok()) return io.status();
   io_ = *std::move(io);
   SessionObserver& observer = *this;
   sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
   timer_ = std::make_unique<RingTimer>(*ring_);
-  ring_->WatchReadable({Op::kWake, 0, 0}, wake_.get());
+  ring_->Poll({Op::kWake, 0, 0}, wake_.get(), POLLIN);
   for (uint32_t i = 0; i < acceptors_.size(); ++i) ArmAccept(i);
   return absl::OkStatus();
 }
@@ -143,7 +144,7 @@ void Worker::Handle(const Completion& completion) {
 void Worker::OnWake() {
   eventfd_t count;
   eventfd_read(wake_.get(), &count);
-  ring_->WatchReadable({Op::kWake, 0, 0}, wake_.get());
+  ring_->Poll({Op::kWake, 0, 0}, wake_.get(), POLLIN);
   OnCommands(commands_.exchange(0, std::memory_order_acquire));
 }
 

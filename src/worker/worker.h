@@ -59,6 +59,7 @@ class Worker final : private SessionObserver {
     Features features;
     RingSize ring;
     BufferPool::Options buffers;
+    uint16_t max_pipes = 0;
     uint32_t high_water = 256 << 10;
   };
   enum Command : uint32_t {

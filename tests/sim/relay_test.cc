@@ -96,7 +96,7 @@ class RelayRun {
         fed_ = true;
       }
     }
-    relay_.Pump();
+    relay_.Pump(bytes_);
     if (fed_ && pool_.published() > 0) {
       fed_ = false;
       relay_.Feed();

@@ -51,6 +51,12 @@ class SimIo final : public Io, public BufferPublisher {
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
   void CloseWithReset(int fd) override { CloseSocket(fd, /*reset=*/true); }
   void PollNow(std::span<pollfd> files) override;
+  void Poll(Token, int, short) override {}
+  std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
+  void ReleasePipe(uint16_t) override {}
+  void DiscardPipe(uint16_t) override {}
+  int SpliceToPipe(int, uint16_t, uint32_t) override { return -EAGAIN; }
+  int SpliceFromPipe(uint16_t, int, uint32_t) override { return -EAGAIN; }
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
 

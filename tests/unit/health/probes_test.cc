@@ -41,6 +41,12 @@ class FakeIo final : public Io {
     ++resets;
   }
   void PollNow(std::span<pollfd>) override {}
+  void Poll(Token, int, short) override {}
+  std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
+  void ReleasePipe(uint16_t) override {}
+  void DiscardPipe(uint16_t) override {}
+  int SpliceToPipe(int, uint16_t, uint32_t) override { return -EAGAIN; }
+  int SpliceFromPipe(uint16_t, int, uint32_t) override { return -EAGAIN; }
   TimePoint Now() override { return {}; }
 
   struct Attempt {

@@ -1,0 +1,43 @@
+#include "uring/pipe_pool.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+namespace ringmain {
+
+std::optional<PipePool::Pipe> PipePool::Open() {
+  int fds[2];
+  if (pipe2(fds, O_NONBLOCK | O_CLOEXEC) != 0) return std::nullopt;
+  Pipe pipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
+  fcntl(fds[1], F_SETPIPE_SZ, static_cast<int>(kWantedBytes));  // what it got is what counts
+  if (fcntl(fds[1], F_GETPIPE_SZ) < static_cast<int>(kLeastBytes)) return std::nullopt;
+  return pipe;
+}
+
+std::optional<uint16_t> PipePool::Acquire() {
+  if (!free_.empty()) {
+    uint16_t pipe = free_.back();
+    free_.pop_back();
+    return pipe;
+  }
+  if (refused_ && lent() > 0) return std::nullopt;
+  if (closed_.empty() && pipes_.size() == max_pipes_) return std::nullopt;
+  std::optional<Pipe> opened = Open();
+  refused_ = !opened.has_value();
+  if (refused_) return std::nullopt;
+  if (!closed_.empty()) {
+    uint16_t number = closed_.back();
+    closed_.pop_back();
+    pipes_[number] = *std::move(opened);
+    return number;
+  }
+  pipes_.push_back(*std::move(opened));
+  return static_cast<uint16_t>(pipes_.size() - 1);
+}
+
+void PipePool::Discard(uint16_t pipe) {
+  pipes_[pipe] = {};
+  closed_.push_back(pipe);
+}
+
+}  // namespace ringmain
