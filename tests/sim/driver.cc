@@ -90,15 +90,24 @@ void Driver::ListChoices(bool time_passes) {
   Add(Event::kTime, nullptr, options_.time_weight);
   if (world_.io().published() > 0) Add(Event::kScribble, nullptr, 1);
   if (options_.health_flips) Add(Event::kFlipHealth, nullptr, 1);
+  if (!options_.spurious_polls) return;
+  for (SimSocket& socket : world_.io().sockets()) {
+    if (socket.receive.has_value() && socket.receive->poll) Add(Event::kReceivePoll, &socket, 1);
+    if (socket.send.has_value() && socket.send->poll) Add(Event::kSendPoll, &socket, 1);
+  }
 }
 
 void Driver::ListKernel(SimSocket& socket) {
   uint32_t weight = options_.kernel_weight;
   if (socket.receive.has_value()) {
-    if (!socket.receive->waits || socket.receive_wakes()) Add(Event::kReceive, &socket, weight);
+    Event event = socket.receive->poll ? Event::kReceivePoll : Event::kReceive;
+    if (!socket.receive->waits || socket.receive_wakes()) Add(event, &socket, weight);
     if (socket.receive->cancelled) Add(Event::kEndReceive, &socket, weight);
   }
-  if (socket.send.has_value()) {
+  if (socket.send.has_value() && socket.send->poll) {
+    if (socket.broken || socket.send_room() > 0) Add(Event::kSendPoll, &socket, weight);
+    if (socket.send->cancelled) Add(Event::kEndSend, &socket, weight);
+  } else if (socket.send.has_value()) {
     bool tries = socket.send->mode == Io::SendMode::kTry;
     if (tries || socket.broken || socket.send_room() > 0) Add(Event::kSend, &socket, tries ? 2 * weight : weight);
     if (socket.send->cancelled) Add(Event::kEndSend, &socket, weight);
@@ -189,6 +198,12 @@ void Driver::Do(const Choice& choice) {
       io.Break(*choice.socket, random_.OneIn(4) ? ETIMEDOUT : ECONNRESET);
       MaybeMissEnd(*choice.socket);
       return;
+    case Event::kReceivePoll:
+      io.CarryOutReceivePoll(*choice.socket);
+      return;
+    case Event::kSendPoll:
+      io.CarryOutSendPoll(*choice.socket);
+      return;
     case Event::kPeerRead:
       io.PeerReads(*choice.socket,
                    random_.Between(1, std::min<uint64_t>({choice.socket->script.read_chunk,
@@ -212,7 +227,9 @@ void Driver::DoPeerSend(SimSocket& socket) {
   const PeerScript& script = socket.script;
   uint64_t most =
       std::min<uint64_t>({script.chunk, script.bytes - socket.arrived, script.receive_capacity - socket.readable()});
-  world_.io().PeerSends(socket, random_.Between(1, most));
+  bool bulk = script.bulk > 0 && socket.arrived / script.bulk % 2 == 0;
+  if (bulk) most = std::min<uint64_t>(script.bytes - socket.arrived, script.receive_capacity - socket.readable());
+  world_.io().PeerSends(socket, bulk ? most : random_.Between(1, most));
   MaybeSleep(socket);
 }
 

@@ -25,6 +25,7 @@ struct DriverOptions {
   bool early_ends = false;             // multishot receives end without a cause
   bool missed_ends = false;            // multishot receives miss an end that comes right behind data
   bool send_refusals = false;          // a send finds no memory in the kernel (-ENOBUFS)
+  bool spurious_polls = false;         // polls complete though there is nothing
   bool health_flips = false;           // servers go down and come up
   uint64_t close_all_at = UINT64_MAX;  // step
 };
@@ -58,6 +59,8 @@ class Driver {
     kPeerFin,
     kPeerBreak,
     kPeerRead,
+    kReceivePoll,
+    kSendPoll,
   };
   struct Choice {
     Event event;

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
 #include "scenario.h"
 
@@ -39,11 +40,17 @@ TEST(RandomSessions, KeepEveryRule) {
   sigaction(SIGABRT, &action, nullptr);
   bool one = std::getenv("SIM_SEED") != nullptr;
   uint64_t first = Setting("SIM_SEED", 1), count = one ? 1 : Setting("SIM_SEEDS", kDefaultSeeds);
+  Coverage coverage;
   for (current_seed = first; current_seed < first + count; ++current_seed) {
-    std::string failure = RunScenario(current_seed);
+    std::string failure = RunScenario(current_seed, coverage);
     ASSERT_TRUE(failure.empty()) << failure << "repeat it with SIM_SEED=" << current_seed;
   }
   signal(SIGABRT, SIG_DFL);
+  RecordProperty("splice_begins", std::to_string(coverage.splice_begins));
+  RecordProperty("splice_ends", std::to_string(coverage.splice_ends));
+  if (count < kDefaultSeeds) return;
+  EXPECT_GT(coverage.splice_begins, count / 10) << "the runs do not splice";
+  EXPECT_GT(coverage.splice_ends, count / 20) << "the runs do not stop splicing";
 }
 
 }  // namespace

@@ -38,8 +38,11 @@ class RelayRun {
       report_.Expect(relay_.sent() == client_.arrived, "sent ", relay_.sent(), " of ", client_.arrived);
     relay_.Discard();
     report_.Expect(pool_.held() == 0 && pool_.published() == 4, "buffers are lost");
+    for (const SimPipe& pipe : io_.pipes()) report_.Expect(!pipe.lent, "a pipe is lost");
     return report_.failure();
   }
+  uint32_t splice_begins() const { return client_.splice_begins; }
+  uint32_t splice_ends() const { return client_.splice_ends; }
 
  private:
   bool Over() const {
@@ -52,10 +55,16 @@ class RelayRun {
         if (!client_.fin_arrived && !client_.broken) PeerSends();
         return;
       case 1:
-        if (client_.receive.has_value()) CarryOutReceive();
+        if (client_.receive.has_value() && client_.receive->poll)
+          CarryOutReceivePoll();
+        else if (client_.receive.has_value())
+          CarryOutReceive();
         return;
       case 2:
-        if (server_.send.has_value()) CarryOutSend();
+        if (server_.send.has_value() && server_.send->poll)
+          CarryOutSendPoll();
+        else if (server_.send.has_value())
+          CarryOutSend();
         return;
       case 3:
         io_.PeerReads(server_, random_.Below(server_.accepted - server_.read + 1));
@@ -80,6 +89,20 @@ class RelayRun {
       io_.CarryOutReceive(client_, static_cast<uint32_t>(random_.Between(1, 8192)), random_.OneIn(8));
   }
 
+  void CarryOutReceivePoll() {
+    if (client_.receive->cancelled && random_.OneIn(2))
+      io_.EndReceive(client_, -ECANCELED);
+    else if (client_.receive_ready() || random_.OneIn(16))
+      io_.CarryOutReceivePoll(client_);
+  }
+
+  void CarryOutSendPoll() {
+    if (server_.send->cancelled && random_.OneIn(2))
+      io_.EndSend(server_, -ECANCELED);
+    else if (server_.broken || server_.send_room() > 0 || random_.OneIn(16))
+      io_.CarryOutSendPoll(server_);
+  }
+
   void CarryOutSend() {
     if (server_.send->cancelled && random_.OneIn(2))
       io_.EndSend(server_, -ECANCELED);
@@ -96,7 +119,7 @@ class RelayRun {
         fed_ = true;
       }
     }
-    relay_.Pump(bytes_);
+    if (relay_.Pump(bytes_) == RelayEvent::kSinkFailed) relay_.Discard();
     if (fed_ && pool_.published() > 0) {
       fed_ = false;
       relay_.Feed();
@@ -110,13 +133,21 @@ class RelayRun {
     report_.Expect(relay_.received() == relay_.sent() + relay_.queued() + relay_.discarded(), "bytes are lost");
     if (!relay_.complete() && !server_.broken && !session_.closing)
       report_.Expect(relay_.discarded() == 0, "bytes are dropped");
-    report_.Expect(relay_.queued() <= env_.high_water, relay_.queued(), " bytes queued");
+    uint64_t piped = io_.Piped(client_);
+    report_.Expect(relay_.queued() - piped <= env_.high_water, relay_.queued(), " bytes queued");
+    report_.Expect(piped == 0 || relay_.queued() == piped || relay_.complete() || server_.broken, "bytes in both");
     report_.Expect(relay_.queued() > 0 || pool_.held() == 0, "an idle relay holds buffers");
   }
 
   Random random_;
   Report report_;
-  SimIo io_{{.server_script = [](size_t) { return PeerScript(); }, .open_result = [] { return 0; }}, report_};
+  SimIo io_{{.abilities = {.splice = random_.OneIn(2)},
+             .server_script = [](size_t) { return PeerScript(); },
+             .open_result = [] { return 0; },
+             .pipes = {static_cast<uint32_t>(random_.Between(4 << 10, 64 << 10))},
+             .pipe_refused = [this] { return random_.OneIn(4); },
+             .splice_limit = [this] { return random_.OneIn(2) ? INT_MAX : static_cast<int>(random_.Below(8192)); }},
+            report_};
   BufferPool pool_{{4096, 4, 12 * 4096}, io_};
   RelayEnv env_{io_, pool_, 5 * 4096};
   Counter bytes_;
@@ -128,10 +159,15 @@ class RelayRun {
 };
 
 TEST(RelayAlone, AccountsForEveryByte) {
+  uint32_t splice_begins = 0, splice_ends = 0;
   for (uint64_t seed = 1; seed <= 500; ++seed) {
     RelayRun run(seed);
     ASSERT_EQ(run.Run(), "") << "seed " << seed;
+    splice_begins += run.splice_begins();
+    splice_ends += run.splice_ends();
   }
+  EXPECT_GT(splice_begins, 50u);
+  EXPECT_GT(splice_ends, 10u);
 }
 
 }  // namespace

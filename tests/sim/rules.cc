@@ -151,6 +151,7 @@ uint64_t Rules::Queued(const SimSocket& source, const SimSocket* sink) const {
 void Rules::AfterTurn() {
   CheckTotals();
   CheckPool();
+  CheckPipes();
   for (const SimSession& session : world_.io().sessions()) {
     if (session.closed || session.closing) continue;
     CheckQueue(*session.client, session.established ? session.server : nullptr);
@@ -198,11 +199,19 @@ void Rules::CheckPool() {
     if (session.closed) continue;
     for (const SimSocket* source : {session.client, session.server}) {
       if (source == nullptr) continue;
-      uint64_t queued = Queued(*source, session.other(*source));
+      uint64_t queued = Queued(*source, session.other(*source)) - world_.io().Piped(*source);
       most += queued == 0 ? 0 : 2 * (queued / options.buffers.buffer_bytes) + 3;
     }
   }
   report.Expect(pool.held() <= most, pool.held(), " buffers held for what fits into ", most);
+}
+
+// A pipe is lent while there are bytes in it, and no longer.
+void Rules::CheckPipes() {
+  for (const SimPipe& pipe : world_.io().pipes()) {
+    world_.report().Expect(!pipe.lent || pipe.bytes > 0, "a pipe is lent for nothing");
+    world_.report().Expect(!pipe.lent || !pipe.source->session->closed, "a pipe is lent to a session that has ended");
+  }
 }
 
 void Rules::CheckQueue(const SimSocket& source, const SimSocket* sink) {
@@ -211,6 +220,10 @@ void Rules::CheckQueue(const SimSocket& source, const SimSocket* sink) {
   const WorldOptions& options = world_.options();
   uint64_t queued = Queued(source, sink);
   bool unbounded = options.abilities.multishot_receive && !options.abilities.receive_credit;
+  uint64_t piped = world_.io().Piped(source);
+  report.Expect(piped == 0 || queued == piped, piped, " of ", queued, " queued bytes from fd ", source.fd,
+                " are in a pipe");
+  queued -= piped;
   report.Expect(unbounded || queued <= options.high_water, queued, " bytes queued from fd ", source.fd);
   if (unbounded && source.receive.has_value() && source.receive->multishot && queued > options.high_water / 4)
     report.Expect(source.receive->cancelled, queued, " bytes queued from fd ", source.fd,
@@ -286,6 +299,7 @@ void Rules::AtEnd() {
   AfterTurn();
   report.Expect(world_.sessions().size() == 0, "sessions are left");
   report.Expect(world_.pool().held() == 0, "buffers are held by nobody");
+  for (const SimPipe& pipe : world_.io().pipes()) report.Expect(!pipe.lent, "a pipe is not given back");
   report.Expect(world_.pool().published() == world_.options().buffers.ring_buffers,
                 "published buffers: ", world_.pool().published());
   report.Expect(!world_.sessions().NextWakeUp().has_value(), "timers are left");

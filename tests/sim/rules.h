@@ -38,6 +38,7 @@ class Rules {
  private:
   void CheckTotals();
   void CheckPool();
+  void CheckPipes();
   // One direction; `sink` is null while no server is connected.
   void CheckQueue(const SimSocket& source, const SimSocket* sink);
   void CheckTimers(const SimSession& session);

@@ -85,6 +85,29 @@ WorldOptions SomeWorld(Random& random) {
   return world;
 }
 
+// A kernel that splices, within limits of its own.
+void AddPipes(Random& random, const std::shared_ptr<Random>& later, WorldOptions& world) {
+  world.abilities.splice = true;
+  for (uint64_t i = random.Below(4); i > 0; --i)
+    world.pipes.push_back(static_cast<uint32_t>(random.Between(4 << 10, 64 << 10)));
+  bool refuses = random.OneIn(3), limits = random.OneIn(2);
+  world.pipe_refused = [=] { return refuses && later->OneIn(3); };
+  world.splice_limit = [=] {
+    constexpr int kNothing[] = {0, 0, -EINTR, -ENOBUFS};
+    if (!limits || later->OneIn(2)) return INT_MAX;
+    return later->OneIn(4) ? kNothing[later->Below(4)]
+                           : static_cast<int>(later->Between(1, later->OneIn(2) ? 64 : 32 << 10));
+  };
+}
+
+// Fills whole buffers, and in between does not.
+void MakeBulk(Random& random, PeerScript& script) {
+  script.bytes = random.Between(64 << 10, 256 << 10);
+  script.bulk = static_cast<uint32_t>(random.Between(24 << 10, 64 << 10));
+  script.chunk = static_cast<uint32_t>(random.Between(script.bytes / 400 + 1, 3000));
+  script.receive_capacity = static_cast<uint32_t>(random.Between(20 << 10, 64 << 10));
+}
+
 // Many that have little to say, and not even a buffer for each.
 void MakeCrowd(Random& random, Scenario& scenario) {
   scenario.world.buffers.ring_buffers = 1u << random.Below(2);
@@ -107,9 +130,18 @@ Scenario MakeScenario(uint64_t seed) {
 
   // What happens later in the run draws from generators of its own, kept alive by the functions that use them.
   auto later = std::make_shared<Random>(random.Next());
+  bool splices = random.OneIn(2);
+  if (splices) AddPipes(random, later, scenario.world);
+  auto some_peer = [=](Random& source, bool is_server) {
+    PeerScript script = SomePeer(source, is_server, longest_pause);
+    if (splices && source.OneIn(2)) MakeBulk(source, script);
+    // Who takes it all, and at once.
+    if (splices && source.OneIn(2)) script.send_capacity = script.read_chunk = 64 << 10;
+    return script;
+  };
   uint64_t refusing = random.Below(4);  // one connect in so many fails, but for zero
   scenario.world.server_script = [=](size_t) {
-    PeerScript script = SomePeer(*later, /*is_server=*/true, longest_pause);
+    PeerScript script = some_peer(*later, /*is_server=*/true);
     if (refusing > 0 && later->OneIn(refusing + 1)) script.connect_result = SomeConnectResult(*later);
     return script;
   };
@@ -122,7 +154,7 @@ Scenario MakeScenario(uint64_t seed) {
   DriverOptions& driver = scenario.driver;
   driver.seed = random.Next();
   for (uint64_t i = random.Between(1, random.OneIn(2) ? 3 : 12); i > 0; --i)
-    driver.clients.push_back(SomePeer(random, /*is_server=*/false, longest_pause));
+    driver.clients.push_back(some_peer(random, /*is_server=*/false));
   if (random.OneIn(8)) MakeCrowd(random, scenario);
   driver.turn_weight = static_cast<uint32_t>(random.Between(1, 30));
   driver.kernel_weight = static_cast<uint32_t>(random.Between(1, 20));
@@ -132,17 +164,22 @@ Scenario MakeScenario(uint64_t seed) {
   driver.early_ends = random.OneIn(3);
   driver.missed_ends = random.OneIn(3);
   driver.send_refusals = random.OneIn(6);
+  driver.spurious_polls = random.OneIn(3);
   driver.health_flips = random.OneIn(6);
   if (random.OneIn(4)) driver.close_all_at = random.Below(3000);
   return scenario;
 }
 
-std::string RunScenario(uint64_t seed) {
-  auto run = [seed](bool tracing) {
+std::string RunScenario(uint64_t seed, Coverage& coverage) {
+  auto run = [&](bool tracing) {
     auto report = std::make_unique<Report>(tracing);
     Scenario scenario = MakeScenario(seed);
     auto world = std::make_unique<World>(scenario.world, *report);
     Driver(*world, scenario.driver).Run();
+    for (const SimSocket& socket : world->io().sockets()) {
+      coverage.splice_begins += socket.splice_begins;
+      coverage.splice_ends += socket.splice_ends;
+    }
     // Sessions that are left cannot be destroyed.
     if (report->failed()) static_cast<void>(world.release());
     return report;

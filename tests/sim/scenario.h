@@ -11,9 +11,15 @@ struct Scenario {
   DriverOptions driver;
 };
 
+// What runs went through.
+struct Coverage {
+  uint64_t splice_begins = 0;  // changes from buffers to pipes, in the middle of a stream
+  uint64_t splice_ends = 0;    // and back
+};
+
 Scenario MakeScenario(uint64_t seed);
 
-// Runs it and returns what rule it broke, with the trace of the way there; empty if none.
-std::string RunScenario(uint64_t seed);
+// Runs it and returns what rule it broke, with the trace of the way there; empty if none. Adds to `coverage`.
+std::string RunScenario(uint64_t seed, Coverage& coverage);
 
 }  // namespace ringmain::sim

@@ -43,6 +43,7 @@ void SimIo::Arm(SimSocket& socket, ReceiveOp operation) {
   report_.Expect(socket.connected, "a receive on fd ", socket.fd, " before it is connected");
   report_.Trace("  arm receive fd=", socket.fd, Side(socket), " multishot=", operation.multishot,
                 " limit=", operation.limit, " poll_first=", operation.waits);
+  if (!operation.poll) socket.splice_ends += std::exchange(socket.spliced, false) ? 1 : 0;
   socket.receive = operation;
 }
 
@@ -102,11 +103,12 @@ void SimIo::Cancel(Token target) {
     if (socket->connect.has_value()) socket->connect->cancelled = true;
     return;
   }
+  bool receive = IsReceive(target.op) && !(socket->receive.has_value() && socket->receive->poll);
   // The receive alone, while its bytes still have somewhere to go, is how a relay without credits leaves multishot.
-  bool leaves_multishot = IsReceive(target.op) && phase_ == Phase::kFlush && !options_.abilities.receive_credit &&
+  bool leaves_multishot = receive && phase_ == Phase::kFlush && !options_.abilities.receive_credit &&
                           (session.other(*socket) == nullptr || !session.other(*socket)->error_handled());
   // And after a poll has found something, how a relay makes sure that its receive has not missed it.
-  bool rechecks = IsReceive(target.op) && phase_ == Phase::kTimers && std::exchange(socket->polled, false);
+  bool rechecks = receive && phase_ == Phase::kTimers && std::exchange(socket->polled, false);
   if (!leaves_multishot && !rechecks) NoteClosing(session);
   if (IsReceive(target.op) && socket->receive.has_value()) socket->receive->cancelled = true;
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
@@ -212,7 +214,7 @@ void SimIo::CheckPoison(uint16_t buffer) {
 
 size_t SimIo::buffers_under_way() const {
   return static_cast<size_t>(
-      std::count_if(posted_.begin(), posted_.end(), [](const Completion& posted) { return posted.has_buffer; }));
+      std::count_if(posted_.begin(), posted_.end(), [](const Posted& posted) { return posted.completion.has_buffer; }));
 }
 
 // ---- What the kernel does ----
@@ -249,18 +251,18 @@ void SimIo::CarryOutReceive(SimSocket& socket, uint32_t max_bytes, bool end_earl
   operation.received += length;
   bool more = operation.multishot && !end_early && (operation.limit == 0 || operation.received < operation.limit);
   report_.Trace("received fd=", socket.fd, Side(socket), " bytes=", length, " more=", more, " buffer=", buffer);
-  posted_.push_back({.token = operation.token,
-                     .result = static_cast<int32_t>(length),
-                     .more = more,
-                     .has_buffer = true,
-                     .socket_nonempty = socket.readable() > 0 || socket.fin_arrived,
-                     .buffer = buffer});
+  Post({.token = operation.token,
+        .result = static_cast<int32_t>(length),
+        .more = more,
+        .has_buffer = true,
+        .socket_nonempty = socket.readable() > 0 || socket.fin_arrived,
+        .buffer = buffer});
   if (!more) socket.receive.reset();
 }
 
 void SimIo::EndReceive(SimSocket& socket, int result) {
   report_.Trace("receive ended fd=", socket.fd, Side(socket), " result=", result);
-  posted_.push_back({.token = socket.receive->token, .result = result});
+  posted_.push_back({{.token = socket.receive->token, .result = result}, socket.receive->poll});
   socket.receive.reset();
 }
 
@@ -282,14 +284,14 @@ void SimIo::CarryOutSend(SimSocket& socket, uint32_t max_bytes) {
 
 void SimIo::EndSend(SimSocket& socket, int result) {
   report_.Trace("send ended fd=", socket.fd, Side(socket), " result=", result);
-  posted_.push_back({.token = socket.send->token, .result = result});
+  posted_.push_back({{.token = socket.send->token, .result = result}, socket.send->poll});
   socket.send.reset();
 }
 
 void SimIo::EndConnect(SimSocket& socket, int result) {
   report_.Trace("connect ended fd=", socket.fd, " result=", result);
   socket.connected = result == 0;
-  posted_.push_back({.token = socket.connect->token, .result = result});
+  Post({.token = socket.connect->token, .result = result});
   socket.connect.reset();
 }
 

@@ -5,17 +5,21 @@
 //   - at most one receive and one send are armed on a socket, none on a closed one, and none when it is closed;
 //   - memory that the kernel may read (an armed send) or write (a published buffer) does not change and is not handed
 //   out again;
-//   - what is sent is the other side's stream, byte by byte; FIN comes after the whole of it.
+//   - what is sent is the other side's stream, byte by byte; FIN comes after the whole of it;
+//   - a pipe is lent to one direction at a time and given back empty, unless it is discarded; nothing is spliced from
+//   or to a socket that has such an operation armed.
 // Completions come in the order in which operations were carried out, as on a real ring; which one is next is the
 // test's choice.
 #pragma once
 
 #include <poll.h>
 
+#include <climits>
 #include <deque>
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "report.h"
 #include "sim_socket.h"
@@ -35,8 +39,13 @@ class SimIo final : public Io, public BufferPublisher {
     Duration leave_grace{};  // Sessions::kLeaveGrace
     std::function<PeerScript(size_t server)> server_script;
     std::function<int()> open_result;  // of OpenSocket: 0 or -errno
+    std::vector<uint32_t> pipes{};     // the size of each
+    std::function<bool()> pipe_refused = [] { return false; };
+    std::function<int()> splice_limit = [] { return INT_MAX; };  // bytes that one moves at most, or -errno
   };
-  SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {}
+  SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {
+    for (uint32_t size : options_.pipes) pipes_.push_back({.size = size});
+  }
 
   // ---- Io and BufferPublisher ----
 
@@ -51,12 +60,12 @@ class SimIo final : public Io, public BufferPublisher {
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
   void CloseWithReset(int fd) override { CloseSocket(fd, /*reset=*/true); }
   void PollNow(std::span<pollfd> files) override;
-  void Poll(Token, int, short) override {}
-  std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
-  void ReleasePipe(uint16_t) override {}
-  void DiscardPipe(uint16_t) override {}
-  int SpliceToPipe(int, uint16_t, uint32_t) override { return -EAGAIN; }
-  int SpliceFromPipe(uint16_t, int, uint32_t) override { return -EAGAIN; }
+  void Poll(Token token, int fd, short events) override;
+  std::optional<uint16_t> AcquirePipe() override;
+  void ReleasePipe(uint16_t pipe) override;
+  void DiscardPipe(uint16_t pipe) override;
+  int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
+  int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
 
@@ -73,6 +82,9 @@ class SimIo final : public Io, public BufferPublisher {
   void EndReceive(SimSocket& socket, int result);
   void EndSend(SimSocket& socket, int result);
   void EndConnect(SimSocket& socket, int result);
+  // Carry out an armed poll, which completes though there is nothing if there is nothing. REQUIRES: it is a poll.
+  void CarryOutReceivePoll(SimSocket& socket);
+  void CarryOutSendPoll(SimSocket& socket);
   // Writes into a buffer that is published. REQUIRES: published() > 0.
   void Scribble(uint64_t random);
   void AdvanceTo(TimePoint now) { now_ = now; }
@@ -95,7 +107,7 @@ class SimIo final : public Io, public BufferPublisher {
   Completion TakeCompletion();
   // A completion that no armed operation has: a stale one; and one that brings a buffer of one byte. REQUIRES:
   // published() > 0.
-  void Post(const Completion& completion) { posted_.push_back(completion); }
+  void Post(const Completion& completion) { posted_.push_back({completion}); }
   void PostWithBuffer(Token token);
 
   // ---- State ----
@@ -110,7 +122,10 @@ class SimIo final : public Io, public BufferPublisher {
   SimSession* FindSession(Token token) const;
   bool open_failed() const { return open_failed_; }  // OpenSocket failed at least once
   SimSession* last_closed() const { return last_closed_; }
-  void set_phase(Phase phase) { phase_ = phase; }
+  const std::vector<SimPipe>& pipes() const { return pipes_; }
+  uint64_t Piped(const SimSocket& source) const;           // bytes from it that are in a pipe
+  uint32_t most_spliced() const { return most_spliced_; }  // into one socket in one turn
+  void set_phase(Phase phase);
   // The relay is tested without sessions: what Connect does otherwise.
   void Bind(Token token, SimSession& session);
 
@@ -122,9 +137,16 @@ class SimIo final : public Io, public BufferPublisher {
   void CheckPayload(const SimSocket& sink, const SendOp& send, const char* when);
   uint16_t SelectBuffer();
   void CheckPoison(uint16_t buffer);
+  SimPipe* Lent(uint16_t pipe, const char* what);
+  SimSocket* Spliceable(int fd, const char* what);
+  void NoteByte(SimSession& session);
   void NoteClosing(SimSession& session);
   void CloseSocket(int fd, bool reset);
-  void OnHandled(const Completion& completion);
+  struct Posted {
+    Completion completion;
+    bool poll = false;
+  };
+  void OnHandled(const Posted& posted);
   void OnReceiveHandled(SimSocket& socket, int result);
   void OnSendHandled(SimSocket& socket, int result);
   void OnConnectHandled(SimSession& session, int result);
@@ -150,7 +172,9 @@ class SimIo final : public Io, public BufferPublisher {
   std::map<uint64_t, SimSession*> by_token_;  // Op::kNone, generation and index of the proxy's session
   std::deque<uint16_t> published_;            // first in, first out, like the kernel's ring
   std::vector<Buffer> buffers_;
-  std::deque<Completion> posted_;
+  std::deque<Posted> posted_;
+  std::vector<SimPipe> pipes_;
+  uint32_t most_spliced_ = 0;
 };
 
 }  // namespace ringmain::sim

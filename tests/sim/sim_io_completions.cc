@@ -6,14 +6,16 @@
 namespace ringmain::sim {
 
 Completion SimIo::TakeCompletion() {
-  Completion completion = posted_.front();
+  Posted posted = posted_.front();
   posted_.pop_front();
-  OnHandled(completion);
-  return completion;
+  OnHandled(posted);
+  return posted.completion;
 }
 
-void SimIo::OnHandled(const Completion& completion) {
+void SimIo::OnHandled(const Posted& posted) {
   out_of_files_ = false;
+  if (posted.poll) return;  // tells nothing for certain
+  const Completion& completion = posted.completion;
   SimSession* found = FindSession(completion.token);
   if (found == nullptr || found->closed) return;
   SimSession& session = *found;
@@ -26,7 +28,11 @@ void SimIo::OnHandled(const Completion& completion) {
     OnReceiveHandled(socket, completion.result);
   else
     OnSendHandled(socket, completion.result);
-  if (completion.result > 0 && !session.closing) session.last_byte_at = now_;
+  if (completion.result > 0) NoteByte(session);
+}
+
+void SimIo::NoteByte(SimSession& session) {
+  if (!session.closing) session.last_byte_at = now_;
 }
 
 void SimIo::OnReceiveHandled(SimSocket& socket, int result) {

@@ -29,6 +29,7 @@ struct PeerScript {
 
   uint64_t bytes = 0;              // to send
   uint32_t chunk = 1 << 20;        // sent at once, at most
+  uint32_t bulk = 0;               // not zero: the first so many bytes are sent as fast as they fit, every other time
   End end = End::kFin;             // after the bytes
   uint32_t read_chunk = 1 << 20;   // read at once, at most
   uint64_t stop_reading = kNever;  // reads no more for good after so many bytes
@@ -49,6 +50,7 @@ inline bool IsReceive(Op op) { return op == Op::kReceiveFromClient || op == Op::
 struct ReceiveOp {
   Token token;
   bool multishot = false;
+  bool poll = false;
   uint32_t limit = 0;       // bytes of all completions (multishot; zero is none) or of the one
   bool waits = false;       // for readiness before it takes a buffer
   bool cancelled = false;   // its end was asked for
@@ -58,6 +60,7 @@ struct ReceiveOp {
 struct SendOp {
   Token token;
   Io::SendMode mode = Io::SendMode::kTry;
+  bool poll = false;
   std::vector<iovec> parts;
   uint32_t length = 0;
   bool cancelled = false;
@@ -68,6 +71,16 @@ struct ConnectOp {
 };
 
 struct SimSession;
+struct SimSocket;
+
+// A kernel pipe: what is in it are the next bytes of one stream.
+struct SimPipe {
+  uint32_t size = 0;
+  bool lent = false;
+  const SimSocket* source = nullptr;  // since it was lent, once bytes came
+  uint64_t position = 0;              // of the first byte
+  uint32_t bytes = 0;
+};
 
 struct SimSocket {
   uint64_t readable() const { return arrived - taken; }
@@ -104,6 +117,11 @@ struct SimSocket {
   TimePoint peer_sleeps_until{};
 
   bool polled = false;  // PollNow has just found something to receive
+
+  bool spliced = false;          // the last bytes that were taken from it went into a pipe
+  uint32_t splice_begins = 0;    // changes from buffers to pipes
+  uint32_t splice_ends = 0;      // and back
+  uint32_t spliced_in_turn = 0;  // bytes from pipes into it since the last Flush began
 
   std::optional<ReceiveOp> receive;
   std::optional<SendOp> send;

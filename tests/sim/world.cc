@@ -20,7 +20,7 @@ UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
-          options.open_result};
+          options.open_result, options.pipes, options.pipe_refused, options.splice_limit};
 }
 
 }  // namespace

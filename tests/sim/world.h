@@ -27,6 +27,9 @@ struct WorldOptions {
   Duration half_closed_timeout{};
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
+  std::vector<uint32_t> pipes;  // the size of each
+  std::function<bool()> pipe_refused = [] { return false; };
+  std::function<int()> splice_limit = [] { return INT_MAX; };
 };
 
 class World final : public SessionObserver {

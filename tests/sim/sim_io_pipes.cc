@@ -1,0 +1,159 @@
+// Polls, pipes and what is spliced through them: the part of SimIo for a relay in its spliced mode. A splice is a
+// system call, not a ring operation, so the proxy knows at once what it did.
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "sim_io.h"
+
+namespace ringmain::sim {
+
+// ---- Polls ----
+
+void SimIo::Poll(Token token, int fd, short events) {
+  SimSocket* socket = FindOwned(token, fd, "poll operation");
+  if (socket == nullptr) return;
+  if (IsReceive(token.op)) {
+    report_.Expect((events & POLLIN) != 0, "a poll with a receive's token, but not for bytes");
+    Arm(*socket, {.token = token, .poll = true, .waits = true});
+    return;
+  }
+  report_.Expect((events & POLLOUT) != 0, "a poll with a send's token, but not for room");
+  report_.Expect(!socket->send.has_value(), "a poll for room on fd ", fd, ", which has a send armed");
+  report_.Expect(!socket->fin_sent, "a poll for room on fd ", fd, " after FIN");
+  report_.Trace("  arm poll for room fd=", fd);
+  socket->send = SendOp{.token = token, .mode = SendMode::kWait, .poll = true};
+}
+
+void SimIo::CarryOutReceivePoll(SimSocket& socket) {
+  EndReceive(socket, POLLIN | (socket.fin_arrived ? POLLRDHUP : 0) | (socket.broken ? POLLERR | POLLHUP : 0));
+}
+
+void SimIo::CarryOutSendPoll(SimSocket& socket) { EndSend(socket, POLLOUT | (socket.broken ? POLLERR | POLLHUP : 0)); }
+
+// ---- Pipes ----
+
+std::optional<uint16_t> SimIo::AcquirePipe() {
+  report_.Expect(options_.abilities.splice, "a pipe is wanted, but nothing can be spliced");
+  auto found = std::find_if(pipes_.begin(), pipes_.end(), [](const SimPipe& pipe) { return !pipe.lent; });
+  if (found == pipes_.end() || options_.pipe_refused()) {
+    report_.Trace("  no pipe");
+    return std::nullopt;
+  }
+  *found = {.size = found->size, .lent = true};
+  auto number = static_cast<uint16_t>(found - pipes_.begin());
+  report_.Trace("  pipe ", number, " lent");
+  return number;
+}
+
+void SimIo::ReleasePipe(uint16_t pipe) {
+  SimPipe* lent = Lent(pipe, "released");
+  if (lent == nullptr) return;
+  report_.Trace("  pipe ", pipe, " released");
+  report_.Expect(lent->bytes == 0, "pipe ", pipe, " given back with ", lent->bytes, " bytes in it");
+  *lent = {.size = lent->size};
+}
+
+void SimIo::DiscardPipe(uint16_t pipe) {
+  SimPipe* lent = Lent(pipe, "discarded");
+  if (lent == nullptr) return;
+  report_.Trace("  pipe ", pipe, " discarded with ", lent->bytes, " bytes");
+  *lent = {.size = lent->size};
+}
+
+int SimIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {
+  SimSocket* source = Spliceable(fd, "a splice from");
+  SimPipe* lent = Lent(pipe, "filled");
+  if (source == nullptr || lent == nullptr) return -EBADF;
+  report_.Expect(!source->receive.has_value(), "a splice from fd ", fd, ", which has a receive armed");
+  report_.Expect(!source->ended(), "a splice from fd ", fd, " after its end");
+  report_.Expect(lent->bytes == 0, "a splice into pipe ", pipe, ", which is not empty");
+  report_.Expect(lent->source == nullptr || lent->source == source, "pipe ", pipe, " is used by two");
+  report_.Expect(max_bytes > 0, "a splice of nothing");
+  // The end is told as it is; whatever comes before it may take a while.
+  int limit = source->readable() > 0 ? options_.splice_limit() : INT_MAX;
+  int result = -EAGAIN;
+  if (source->readable() > 0 && limit > 0) {
+    result =
+        static_cast<int>(std::min<uint64_t>({source->readable(), static_cast<uint64_t>(limit), lent->size, max_bytes}));
+    lent->source = source;
+    lent->position = std::exchange(source->taken, source->taken + static_cast<uint64_t>(result));
+    lent->bytes = static_cast<uint32_t>(result);
+    source->splice_begins += std::exchange(source->spliced, true) ? 0 : 1;
+  } else if (source->readable() > 0) {
+    result = limit == -EINTR ? -EINTR : -EAGAIN;
+  } else if (source->pending_error != 0) {
+    result = -std::exchange(source->pending_error, 0);
+  } else if (source->fin_arrived || source->broken) {
+    result = 0;
+  }
+  report_.Trace("  splice from fd=", fd, ": ", result);
+  // Whether an end is an orderly one, only a receive tells: its completion comes after those that are under way.
+  if (result == -EAGAIN || result == -EINTR || result == 0) return result;
+  OnReceiveHandled(*source, result);
+  if (result > 0) NoteByte(*source->session);
+  return result;
+}
+
+int SimIo::SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) {
+  SimSocket* sink = Spliceable(fd, "a splice to");
+  SimPipe* lent = Lent(pipe, "emptied");
+  if (sink == nullptr || lent == nullptr) return -EBADF;
+  const SimSocket* source = sink->session->other(*sink);
+  report_.Expect(!sink->send.has_value(), "a splice to fd ", fd, ", which has a send armed");
+  report_.Expect(!sink->fin_sent, "a splice to fd ", fd, " after FIN");
+  report_.Expect(!sink->error_handled(), "a splice to fd ", fd, ", which has failed");
+  report_.Expect(bytes > 0 && bytes <= lent->bytes, "a splice of ", bytes, " bytes from pipe ", pipe, ", which has ",
+                 lent->bytes);
+  report_.Expect(lent->source == source, "pipe ", pipe, " has bytes of another stream than fd ", fd, " is to get");
+  report_.Expect(lent->position == sink->accepted, "a splice to fd ", fd, " of bytes at ", lent->position, ", not at ",
+                 sink->accepted);
+  int limit = options_.splice_limit();
+  int result = -EAGAIN;
+  if (sink->broken) {
+    result = sink->pending_error != 0 ? -std::exchange(sink->pending_error, 0) : -EPIPE;
+  } else if (limit < 0) {
+    result = limit;
+  } else if (sink->send_room() > 0 && limit > 0) {
+    result = static_cast<int>(std::min<uint64_t>({sink->send_room(), static_cast<uint64_t>(limit), bytes}));
+    sink->accepted += static_cast<uint64_t>(result);
+    lent->position += static_cast<uint64_t>(result);
+    lent->bytes -= static_cast<uint32_t>(result);
+    sink->spliced_in_turn += static_cast<uint32_t>(result);
+    most_spliced_ = std::max(most_spliced_, sink->spliced_in_turn);
+  }
+  report_.Trace("  splice to fd=", fd, " of ", bytes, ": ", result);
+  if (result == -EAGAIN || result == -EINTR) return result;
+  OnSendHandled(*sink, result);
+  if (result > 0) NoteByte(*sink->session);
+  return result;
+}
+
+// ---- Helpers ----
+
+SimPipe* SimIo::Lent(uint16_t pipe, const char* what) {
+  bool lent = pipe < pipes_.size() && pipes_[pipe].lent;
+  return report_.Expect(lent, "pipe ", pipe, " is ", what, " and was not lent") ? &pipes_[pipe] : nullptr;
+}
+
+SimSocket* SimIo::Spliceable(int fd, const char* what) {
+  SimSocket* socket = Usable(fd, what);
+  if (socket == nullptr) return nullptr;
+  report_.Expect(options_.abilities.splice, what, " fd ", fd, ", which the kernel cannot do");
+  bool open = socket->session != nullptr && socket->connected && !socket->session->closing;
+  return report_.Expect(open, what, " fd ", fd, ", which is not connected or closes") ? socket : nullptr;
+}
+
+uint64_t SimIo::Piped(const SimSocket& source) const {
+  uint64_t bytes = 0;
+  for (const SimPipe& pipe : pipes_) bytes += pipe.source == &source ? pipe.bytes : 0;
+  return bytes;
+}
+
+void SimIo::set_phase(Phase phase) {
+  phase_ = phase;
+  if (phase != Phase::kFlush) return;
+  for (SimSocket& socket : sockets_) socket.spliced_in_turn = 0;
+}
+
+}  // namespace ringmain::sim

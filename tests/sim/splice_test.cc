@@ -1,0 +1,266 @@
+// Bulk is spliced: when a direction changes from buffers to a pipe and back, and that its stream stays whole.
+#include <memory>
+
+#include "directed.h"
+
+namespace ringmain::sim {
+namespace {
+
+constexpr uint32_t kBuffer = 4096;
+constexpr uint32_t kPipe = 64 << 10;
+constexpr uint32_t kLots = 8 << 20;
+
+class Splice : public Directed {
+ protected:
+  SimSession& Open() {
+    WorldOptions options;
+    options.abilities.splice = true;
+    options.buffers = {kBuffer, 8, 8 * kBuffer};
+    options.high_water = 16 * kBuffer;
+    options.pipes = {kPipe};
+    options.pipe_refused = [refused = refused_] { return *refused; };
+    Start(options);
+    SimSession& session = Established();
+    session.client->script.send_capacity = session.server->script.send_capacity = kLots;
+    return session;
+  }
+  void Send(SimSession& session, uint64_t bytes) {
+    world_->io().PeerSends(*session.client, bytes);
+    RunUntilQuiet();
+  }
+  // Bytes that arrive one buffer at a time, as bulk does.
+  void SendBuffers(SimSession& session, uint32_t buffers) {
+    for (uint32_t i = 0; i < buffers; ++i) Send(session, kBuffer);
+  }
+  SimSession& OpenSpliced() {
+    SimSession& session = Open();
+    SendBuffers(session, 4);
+    EXPECT_TRUE(Polls(session));
+    return session;
+  }
+  // With `left` bytes in the pipe that the server has no room for.
+  SimSession& OpenStuck(uint32_t left) {
+    SimSession& session = OpenSpliced();
+    session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
+    Send(session, 1000 + left);
+    EXPECT_TRUE(pipe().lent);
+    EXPECT_EQ(pipe().bytes, left);
+    return session;
+  }
+  void MakeRoom(SimSession& session) {
+    session.server->script.send_capacity = kLots;
+    RunUntilQuiet();
+  }
+
+  static bool Polls(const SimSession& session) {
+    return session.client->receive.has_value() && session.client->receive->poll;
+  }
+  static bool PollsForRoom(const SimSession& session) {
+    return session.server->send.has_value() && session.server->send->poll;
+  }
+  const SimPipe& pipe() const { return world_->io().pipes()[0]; }
+
+  std::shared_ptr<bool> refused_ = std::make_shared<bool>(false);
+};
+
+TEST_F(Splice, BeginsAfterARunOfFullReceives) {
+  SimSession& session = Open();
+  SendBuffers(session, 3);
+  Send(session, 100);
+  SendBuffers(session, 3);
+  EXPECT_FALSE(Polls(session)) << "interrupted";
+  SendBuffers(session, 1);
+  ASSERT_TRUE(Polls(session));
+  EXPECT_FALSE(pipe().lent) << "for nothing";
+  EXPECT_EQ(session.client->splice_begins, 0u);
+  Send(session, 100'000);
+  EXPECT_EQ(session.client->splice_begins, 1u);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+}
+
+TEST_F(Splice, BeginsOnlyOnceTheQueueIsSent) {
+  SimSession& session = Open();
+  session.server->script.send_capacity = 2 * kBuffer + 1;
+  Send(session, 4 * kBuffer);
+  Send(session, kBuffer);
+  EXPECT_FALSE(session.client->receive.has_value()) << "what comes now is to be spliced";
+  ASSERT_TRUE(session.server->send.has_value());
+  EXPECT_FALSE(session.server->send->poll);
+  MakeRoom(session);
+  EXPECT_TRUE(Polls(session));
+  EXPECT_EQ(session.client->splice_begins, 1u);
+  EXPECT_EQ(session.server->accepted, 5u * kBuffer);
+}
+
+TEST_F(Splice, AFullSinkHoldsThePipeUntilThereIsRoom) {
+  SimSession& session = OpenStuck(2000);
+  EXPECT_TRUE(PollsForRoom(session));
+  EXPECT_FALSE(session.client->receive.has_value());
+  session.server->script.send_capacity += 500;
+  RunUntilQuiet();
+  EXPECT_EQ(pipe().bytes, 1500u);
+  EXPECT_TRUE(PollsForRoom(session));
+  MakeRoom(session);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  EXPECT_FALSE(pipe().lent);
+  EXPECT_FALSE(session.server->send.has_value());
+  EXPECT_TRUE(Polls(session));
+}
+
+TEST_F(Splice, APollForNothingIsArmedAgain) {
+  SimSession& session = OpenStuck(2000);
+  world_->io().CarryOutSendPoll(*session.server);
+  Turn();
+  EXPECT_TRUE(PollsForRoom(session));
+  MakeRoom(session);
+  world_->io().CarryOutReceivePoll(*session.client);
+  Turn();
+  EXPECT_TRUE(Polls(session));
+  EXPECT_FALSE(pipe().lent);
+}
+
+TEST_F(Splice, EndsAfterSmallRounds) {
+  SimSession& session = OpenSpliced();
+  for (int i = 0; i < 15; ++i) {
+    ASSERT_TRUE(Polls(session)) << i;
+    Send(session, i == 7 ? 16 << 10 : 100);
+  }
+  for (int i = 15; i < 23; ++i) Send(session, 100);
+  ASSERT_TRUE(Polls(session)) << "the large one began a new run";
+  Send(session, 100);
+  ASSERT_TRUE(session.client->receive.has_value());
+  EXPECT_FALSE(Polls(session));
+  EXPECT_FALSE(pipe().lent);
+  EXPECT_TRUE(session.client->receive->waits) << "there is nothing to read";
+  Send(session, 100);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  SendBuffers(session, 4);
+  EXPECT_TRUE(Polls(session)) << "bulk again";
+}
+
+TEST_F(Splice, WithoutAPipeBuffersDoAndItIsTriedAgain) {
+  *refused_ = true;
+  SimSession& session = Open();
+  SendBuffers(session, 5);
+  EXPECT_FALSE(Polls(session));
+  EXPECT_EQ(session.server->accepted, 5u * kBuffer);
+  *refused_ = false;
+  SendBuffers(session, 2);
+  EXPECT_FALSE(Polls(session)) << "not before another run";
+  SendBuffers(session, 1);
+  EXPECT_TRUE(Polls(session));
+  // And when there is none any more.
+  *refused_ = true;
+  SendBuffers(session, 1);
+  EXPECT_FALSE(Polls(session));
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  *refused_ = false;
+  SendBuffers(session, 2);
+  EXPECT_FALSE(Polls(session));
+  SendBuffers(session, 1);
+  EXPECT_TRUE(Polls(session));
+}
+
+TEST_F(Splice, FinWaitsForTheBytesInThePipe) {
+  SimSession& session = OpenStuck(2000);
+  world_->io().PeerFins(*session.client);
+  RunUntilQuiet();
+  EXPECT_FALSE(session.server->fin_sent);
+  MakeRoom(session);
+  EXPECT_TRUE(session.server->fin_sent);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  EXPECT_FALSE(pipe().lent);
+  world_->io().PeerFins(*session.server);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kClientClosed), 1u);
+}
+
+TEST_F(Splice, AResetOfTheSourceFollowsTheBytesInThePipe) {
+  SimSession& session = OpenStuck(2000);
+  world_->io().Break(*session.client);
+  RunUntilQuiet();
+  EXPECT_FALSE(session.closed);
+  MakeRoom(session);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  EXPECT_EQ(world_->closed(CloseReason::kClientReset), 1u);
+  EXPECT_TRUE(session.server->closed_with_reset);
+}
+
+TEST_F(Splice, AResetOfTheSinkDropsWhatIsInThePipe) {
+  SimSession& session = OpenStuck(2000);
+  world_->io().Break(*session.server);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kServerReset), 1u);
+  EXPECT_TRUE(session.client->closed_with_reset);
+  EXPECT_FALSE(pipe().lent);
+}
+
+// The failure of a send tells that the stream's end is a reset; it has not been handled yet when the end is found.
+TEST_F(Splice, ABrokenStreamDoesNotEndInOrder) {
+  SimSession& session = OpenSpliced();
+  world_->io().PeerSends(*session.server, 10);
+  world_->io().CarryOutReceive(*session.server);
+  Turn();
+  world_->io().Break(*session.client);
+  world_->io().CarryOutReceivePoll(*session.client);
+  world_->io().CarryOutSend(*session.client);
+  world_->HandleCompletions(1);
+  world_->Flush();
+  RunUntilQuiet();
+  EXPECT_FALSE(session.server->fin_sent);
+  EXPECT_EQ(world_->closed(CloseReason::kClientReset), 1u);
+}
+
+TEST_F(Splice, ClosingDiscardsThePipeAndResets) {
+  SimSession& session = OpenStuck(2000);
+  world_->CloseAll(CloseReason::kShutdown);
+  EXPECT_TRUE(session.server->send->cancelled);
+  EXPECT_FALSE(session.closed) << "a poll is armed";
+  RunUntilQuiet();
+  EXPECT_TRUE(session.closed);
+  EXPECT_TRUE(session.client->closed_with_reset && session.server->closed_with_reset);
+  EXPECT_FALSE(pipe().lent);
+}
+
+TEST_F(Splice, ClosingAnIdleOneIsNoReset) {
+  SimSession& session = OpenSpliced();
+  world_->CloseAll(CloseReason::kShutdown);
+  EXPECT_FALSE(session.closed) << "a poll is armed";
+  RunUntilQuiet();
+  EXPECT_TRUE(session.closed);
+  EXPECT_FALSE(session.server->closed_with_reset);
+}
+
+TEST_F(Splice, OthersGetTheirTurn) {
+  SimSession& session = OpenSpliced();
+  world_->io().PeerSends(*session.client, 3 << 20);
+  world_->io().CarryOutReceivePoll(*session.client);
+  Turn();
+  EXPECT_EQ(session.server->spliced_in_turn, 512u << 10);
+  EXPECT_TRUE(Polls(session));
+  EXPECT_FALSE(pipe().lent);
+  RunUntilQuiet();
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  EXPECT_LT(world_->io().most_spliced(), (512u << 10) + kPipe);
+}
+
+// A flow that starved while it was buffered needs no buffer any more.
+TEST_F(Splice, AStarvedFlowIsNotFedBuffers) {
+  SimSession& session = Open();
+  for (int i = 0; i < 20; ++i) Send(session, 10);
+  ASSERT_TRUE(session.client->receive.has_value() && session.client->receive->multishot);
+  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 8 * kBuffer + 1000);
+  world_->io().PeerSends(*session.client, 8 * kBuffer + 3000);
+  for (int i = 0; i < 9; ++i) world_->io().CarryOutReceive(*session.client);
+  Turn();
+  ASSERT_EQ(world_->worker_cells().receive_starvations.value(), 1u);
+  world_->io().CarryOutSend(*session.server);
+  Turn();
+  EXPECT_EQ(pipe().bytes, 2000u);
+  EXPECT_FALSE(session.client->receive.has_value());
+  MakeRoom(session);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+}
+
+}  // namespace
+}  // namespace ringmain::sim
