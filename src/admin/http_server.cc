@@ -11,6 +11,7 @@
 #include <cstring>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -158,10 +159,16 @@ CivetwebServer::~CivetwebServer() {
   // mg_stop waits for the accepting thread, which looks at the stop flag only every 2 s, or after a connection. So
   // connect until it ended.
   std::atomic<bool> stopped{false};
-  std::thread stopper([this, &stopped] {
+  std::thread stopper;
+  try {
+    stopper = std::thread([this, &stopped] {
+      mg_stop(context_);
+      stopped.store(true, std::memory_order_release);
+    });
+  } catch (const std::system_error&) {  // no thread to be had
     mg_stop(context_);
-    stopped.store(true, std::memory_order_release);
-  });
+    return;
+  }
   while (!stopped.load(std::memory_order_acquire)) {
     UniqueFd poke(socket(address_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (poke.valid()) (void)connect(poke.get(), address_.address(), address_.length());

@@ -7,6 +7,7 @@ namespace ringmain {
 ConnectFailure ConnectFailureFromErrno(int error) {
   switch (error) {
     case ECONNREFUSED:
+    case EAGAIN:  // a unix socket's accept queue is full
     case ENOENT:  // a unix socket's path does not exist: nobody listens there
       return ConnectFailure::kRefused;
     case ETIMEDOUT:

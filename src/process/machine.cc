@@ -82,6 +82,9 @@ uint32_t UsableCpus() {
   ForEachCgroup([&](const std::string& folder) {
     cpus = std::min(cpus, CpusOfQuota(ReadFile(folder + "/cpu.max")).value_or(cpus));
   });
+  // cgroup v1, as older container engines set it up.
+  const std::string v1 = "/sys/fs/cgroup/cpu/cpu.cfs_";
+  cpus = std::min(cpus, CpusOfQuota(ReadFile(v1 + "quota_us") + " " + ReadFile(v1 + "period_us")).value_or(cpus));
   return std::max(cpus, 1u);
 }
 

@@ -1,6 +1,6 @@
 #include "process/process.h"
 
-#include <csignal>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -34,6 +36,15 @@ UniqueFd TakeSignals() {
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   return UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+// Started with them closed, a socket would get their numbers, and log lines would go to a client.
+void KeepStandardStreams() {
+  int fd;
+  do {
+    fd = open("/dev/null", O_RDWR);
+  } while (fd >= 0 && fd <= STDERR_FILENO);
+  if (fd >= 0) close(fd);
 }
 
 // Receive buffers of a worker: about eight fit into what one direction may hold, and 2 MiB of them wait in the kernel's ring.
@@ -70,6 +81,7 @@ class Process {
 
  private:
   absl::Status Start();
+  absl::Status StartOrExplain();
   void BuildUpstreams();
   absl::Status OpenListeners();
   absl::Status StartWorkers(const Features& features);
@@ -108,8 +120,18 @@ class Process {
   uint64_t finished_workers_ = 0;
 };
 
+absl::Status Process::StartOrExplain() {
+  try {
+    return Start();
+  } catch (const std::system_error& error) {  // std::thread
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot start a thread: ", error.what(), "; raise the limit of processes or of memory (ulimit -u, ulimit -v, "
+                     "the container's pids limit)"));
+  }
+}
+
 int Process::Run() {
-  if (absl::Status status = Start(); !status.ok()) {
+  if (absl::Status status = StartOrExplain(); !status.ok()) {
     Log(LogLevel::kError, std::string(status.message()));
     PostToWorkers(Worker::kStopAccepting | Worker::kFinish | Worker::kCutShutdown);
     ShutDown();
@@ -360,14 +382,20 @@ void Process::ShutDown() {
   admin_.reset();
   for (const auto& addresses : listening_)
     for (const ListeningSockets& sockets : addresses)
-      if (sockets.address.is_unix()) unlink(sockets.address.unix_path().c_str());
+      RemoveUnixPath(sockets);
 }
 
 }  // namespace
 
 int RunProcess(std::shared_ptr<const Config> config, std::string disabled_features) {
+  KeepStandardStreams();
   UniqueFd signals = TakeSignals();  // before any thread, the log's included
-  SetUpLog(config->log);
+  try {
+    SetUpLog(config->log);
+  } catch (const std::exception& error) {
+    LogLine(LogLevel::kError, absl::StrCat("cannot start the log: ", error.what()));
+    return kExitFailure;
+  }
   int exit_code = Process(std::move(config), std::move(disabled_features), std::move(signals)).Run();
   ShutDownLog();
   return exit_code;

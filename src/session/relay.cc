@@ -101,6 +101,8 @@ RelayEvent Relay::Pump(Counter& bytes) {
     ArmReceive();
   else if (!env_->io.abilities().receive_credit && (bulk_ || AboveLowWater()))
     LeaveMultishot();
+  else if (queued_ > 0 && env_->buffers.tight())
+    LeaveMultishot();
   return RelayEvent::kNone;
 }
 
@@ -223,7 +225,7 @@ void Relay::ArmReceive() {
   const Io::Abilities& abilities = env_->io.abilities();
   // The last completion of a credit may overshoot it by less than a buffer.
   uint32_t room = env_->high_water - env_->buffers.buffer_bytes() - queued_;
-  if (!abilities.receive_credit && AboveLowWater()) UseSingleReceives();
+  if ((!abilities.receive_credit && AboveLowWater()) || env_->buffers.tight()) UseSingleReceives();
   multishot_ = abilities.multishot_receive && !single_;
   receiving_ = true;
   bulk_ = false;

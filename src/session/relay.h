@@ -88,8 +88,11 @@ class alignas(64) Relay {
   // ---- State ----
 
   bool receiving() const { return receiving_; }
-  // The source, if a multishot receive is armed on it; else -1.
-  int multishot_source() const { return receiving_ && multishot_ ? source_ : -1; }
+  // A multishot receive is armed.
+  bool multishot() const { return receiving_ && multishot_; }
+  // Nothing is armed on the source that would report its failure, and none was reported: it has ended, or is held back.
+  bool unwatched() const { return source_ >= 0 && !receiving_ && !source_broken_; }
+  int source() const { return source_; }
   bool sending() const { return sending_; }
   bool in_flight() const { return receiving_ || sending_; }
   bool ended() const { return ended_; }
@@ -97,7 +100,8 @@ class alignas(64) Relay {
   bool drained() const { return ended_ && queued_ == 0 && !sending_; }
   // Nothing more will happen in this direction.
   bool complete() const { return finished_ || (discarding_ && !sending_); }
-  bool finished() const { return finished_; }
+  // The source ended or the sink is gone: this direction is over but for what is still to be sent.
+  bool over() const { return ended_ || discarding_; }
   bool starved() const { return starved_; }
   bool spliced() const { return spliced_; }
   uint32_t queued() const { return queued_; }

@@ -20,7 +20,7 @@ constexpr bool IsRefusal(CloseReason reason) {
          reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles || reason == CloseReason::kClientLeft;
 }
 
-bool HalfClosed(const Session& session) { return session.relays[0].complete() || session.relays[1].complete(); }
+bool HalfClosed(const Session& session) { return session.relays[0].over() || session.relays[1].over(); }
 
 uint64_t BytesMoved(const Session& session) {
   uint64_t bytes = 0;
@@ -139,46 +139,53 @@ void Sessions::Touch(Session& session) {
   lively_.PushBack(session);
 }
 
-// Checks once each direction that has received nothing since the last sweep; a session is quiet when both have not.
+// Keeps the sessions that received since the last sweep, and those with a socket that nothing is armed on to report its failure.
 void Sessions::Sweep(TimePoint now) {
   sweep_at_ = now + kSweepInterval;
-  std::array<Relay*, kSweepBatch> quiet;
-  size_t count = 0;
+  checks_.clear();
   IntrusiveList<Session, &Session::lively> lively;
   while (Session* session = lively_.PopFront()) {
-    bool received = false;
+    if (session->state == SessionState::kClosing) continue;
+    bool keep = false;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       Relay& relay = session->relay(direction);
       Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
-      if (relay.received() != swept.received) {
-        swept = {relay.received(), false};
-        received = true;
-      } else if (!swept.checked) {
-        swept.checked = true;
-        quiet[count++] = &relay;
+      bool received = relay.received() != swept.received;
+      if (relay.unwatched()) {
+        checks_.push_back({session, direction});
+        keep = true;
+      } else if (!received && !swept.checked && relay.multishot()) {
+        checks_.push_back({session, direction});
       }
+      swept = {relay.received(), !received};
+      keep |= received;
     }
-    if (received) lively.PushBack(*session);
-    if (count + 2 > quiet.size() || lively_.empty()) {
-      CheckQuiet({quiet.data(), count});
-      count = 0;
-    }
+    if (keep) lively.PushBack(*session);
   }
   lively_ = lively;
+  for (size_t done = 0; done < checks_.size(); done += kSweepBatch)
+    RunChecks({checks_.data() + done, std::min(kSweepBatch, checks_.size() - done)});
 }
 
-void Sessions::CheckQuiet(std::span<Relay* const> relays) {
+void Sessions::RunChecks(std::span<const Check> checks) {
   std::array<pollfd, kSweepBatch> files;
-  std::array<Relay*, kSweepBatch> polled;
-  size_t count = 0;
-  for (Relay* relay : relays)
-    if (int fd = relay->multishot_source(); fd >= 0) {
-      files[count] = {fd, POLLIN | POLLRDHUP, 0};
-      polled[count++] = relay;
+  for (size_t i = 0; i < checks.size(); ++i) {
+    const Relay& relay = checks[i].session->relay(checks[i].direction);
+    files[i] = {relay.source(), static_cast<short>(relay.unwatched() ? 0 : POLLIN | POLLRDHUP), 0};
+  }
+  io_.PollNow({files.data(), checks.size()});
+  const Session* closed = nullptr;
+  for (size_t i = 0; i < checks.size(); ++i) {
+    auto [session, direction] = checks[i];
+    if (files[i].revents == 0 || session == closed) continue;
+    Relay& relay = session->relay(direction);
+    if (!relay.unwatched()) {
+      relay.LeaveMultishot();
+    } else if ((files[i].revents & POLLERR) != 0) {
+      closed = session;  // it may be gone after this
+      OnSocketFailed(*session, direction);
     }
-  if (count > 0) io_.PollNow({files.data(), count});
-  for (size_t i = 0; i < count; ++i)
-    if (files[i].revents != 0) polled[i]->LeaveMultishot();
+  }
 }
 
 // First in, first out, and no more receives than there are buffers: the others would only starve again. Every receive that counts is
@@ -302,6 +309,7 @@ void Sessions::OnSourceEnded(Session& session, Direction direction, bool reset) 
   }
   if (!reset) {
     SettleReason(session, client ? CloseReason::kClientClosed : CloseReason::kServerClosed);
+    StartQuietTimer(session, io_.Now());
     return;
   }
   SettleReason(session, client ? CloseReason::kClientReset : CloseReason::kServerReset);
@@ -317,6 +325,17 @@ void Sessions::OnSinkFailed(Session& session, Direction direction) {
   // What the failed side sent before may still be in its socket; its end is a reset, however it shows.
   session.relay(Opposite(direction)).BreakSource();
   StartQuietTimer(session, io_.Now());
+}
+
+// A socket failed on which nothing was armed: its side has ended its stream before, or is held back because the other is slow. It takes no
+// more bytes; those it sent before still go on, and if they do not, the session is as good as half-closed.
+void Sessions::OnSocketFailed(Session& session, Direction direction) {
+  if (session.state == SessionState::kConnecting) {
+    Close(session, CloseReason::kClientLeft);
+    return;
+  }
+  OnSinkFailed(session, Opposite(direction));
+  Touch(session);
 }
 
 // The first end gives the reason, but for a reset, which outranks an orderly end.
@@ -389,6 +408,7 @@ void Sessions::Close(Session& session, CloseReason reason) {
   session.state = SessionState::kClosing;
   session.reason = reason;
   session.reset |= IsRefusal(reason);
+  for (const Relay& relay : session.relays) session.reset |= relay.starved();  // bytes in the socket that are lost
   timers_.Cancel(session);
   starved_.Remove(session);
   if (session.connect_armed) io_.Cancel({Op::kConnect, session.generation, session.index});

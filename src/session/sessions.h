@@ -73,6 +73,7 @@ class Sessions {
   void OnRelayEvent(Session& session, Direction direction, RelayEvent event);
   void OnSourceEnded(Session& session, Direction direction, bool reset);
   void OnSinkFailed(Session& session, Direction direction);
+  void OnSocketFailed(Session& session, Direction direction);
   void PassEnds(Session& session);
 
   void OnTimer(Session& session, TimePoint now);
@@ -81,7 +82,11 @@ class Sessions {
 
   void Touch(Session& session);
   void Sweep(TimePoint now);
-  void CheckQuiet(std::span<Relay* const> relays);
+  struct Check {
+    Session* session;
+    Direction direction;
+  };
+  void RunChecks(std::span<const Check> checks);
   void FeedStarved();
   void Close(Session& session, CloseReason reason);
   void FinishClose(Session& session);
@@ -96,7 +101,8 @@ class Sessions {
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
   IntrusiveList<Session, &Session::lively> lively_;
-  TimePoint sweep_at_{};  // while lively_ is not empty
+  TimePoint sweep_at_{};       // while lively_ is not empty
+  std::vector<Check> checks_;  // of the sweep that runs
 };
 
 }  // namespace ringmain

@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <new>
 
 #include "base/check.h"
 
@@ -16,19 +17,23 @@ constexpr uint64_t kGrowBytes = 1 << 20;
 
 BufferPool::BufferPool(const Options& options, BufferPublisher& publisher) : options_(options), publisher_(publisher) {
   RINGMAIN_CHECK(options.buffer_bytes % 4096 == 0 && options.buffer_bytes > 0);
-  // Buffer numbers are 16 bits (io_uring_buf.bid), and one value means "none".
-  uint64_t count = std::clamp<uint64_t>(options.max_bytes / options.buffer_bytes, options.ring_buffers, kNone);
-  max_total_ = static_cast<uint32_t>(count);
-  max_held_ = max_total_ - options.ring_buffers;
-  // PROT_NONE reserves addresses without committing memory, also where vm.overcommit_memory is 2.
-  void* base = mmap(nullptr, count * options.buffer_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  RINGMAIN_CHECK(base != MAP_FAILED);
+  uint64_t limit = std::max<uint64_t>(options.max_bytes / options.buffer_bytes, options.ring_buffers + 1);
+  max_held_ = static_cast<uint32_t>(std::min<uint64_t>(limit, kNone)) - options.ring_buffers;
+  // PROT_NONE reserves addresses without committing memory, also where vm.overcommit_memory is 2. A limit of addresses (RLIMIT_AS) may
+  // leave room for a smaller pool.
+  void* base = MAP_FAILED;
+  for (max_total_ = options.most_buffers; max_total_ >= options.ring_buffers; max_total_ /= 2) {
+    base = mmap(nullptr, uint64_t{max_total_} * options.buffer_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                -1, 0);
+    if (base != MAP_FAILED) break;
+  }
+  if (base == MAP_FAILED) throw std::bad_alloc();
+  max_held_ = std::min(max_held_, max_total_ - options.ring_buffers);
   base_ = static_cast<char*>(base);
   for (uint32_t i = 0; i < options.ring_buffers; ++i) {
     RINGMAIN_CHECK(Grow());
     Publish(static_cast<uint16_t>(total_ - 1));
   }
-  UpdateScarce();
 }
 
 BufferPool::~BufferPool() { munmap(base_, static_cast<uint64_t>(max_total_) * options_.buffer_bytes); }
@@ -52,7 +57,6 @@ void BufferPool::Hold(uint16_t buffer) {
   } else {
     ++missing_;
   }
-  UpdateScarce();
 }
 
 void BufferPool::Release(uint16_t buffer) {
@@ -69,7 +73,6 @@ void BufferPool::Release(uint16_t buffer) {
   } else {
     spares_.push_back(buffer);
   }
-  UpdateScarce();
 }
 
 // Brings one more buffer into existence, with the next number. False when all exist or memory is refused.

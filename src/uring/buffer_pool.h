@@ -28,7 +28,11 @@ class BufferPool {
   struct Options {
     uint32_t buffer_bytes = 32 << 10;  // a multiple of 4096
     uint32_t ring_buffers = 64;        // kept in the kernel's ring; a power of two, at most 32768
-    uint64_t max_bytes = 64 << 20;     // of all buffers; at least ring_buffers * buffer_bytes
+    // Of all buffers; at least ring_buffers * buffer_bytes. What sessions hold beyond it is bounded by the sessions: the pool says
+    // when it gets tight, scarce and full, and they then receive in small steps, or not at all while they hold a buffer.
+    uint64_t max_bytes = 64 << 20;
+    // What can ever exist. Buffer numbers are 16 bits (io_uring_buf.bid), and one value means "none".
+    uint32_t most_buffers = kNone;
   };
 
   // What a session keeps about a buffer it has: the unsent bytes are [offset, offset + length); next links a queue.
@@ -39,7 +43,7 @@ class BufferPool {
     bool held;
   };
 
-  // Publishes the first ring_buffers. CHECKs that address space can be reserved. `publisher` outlives the pool.
+  // Publishes the first ring_buffers. Throws std::bad_alloc if no address space can be reserved. `publisher` outlives the pool.
   BufferPool(const Options& options, BufferPublisher& publisher);
   ~BufferPool();
   BufferPool(const BufferPool&) = delete;
@@ -61,26 +65,27 @@ class BufferPool {
   uint32_t held() const { return held_; }
   uint32_t total() const { return total_; }
   uint32_t max_total() const { return max_total_; }
-  // Held buffers have used up more than 7/8 of what may exist: directions that hold some already should receive no more, so that
-  // the rest serves those that keep up.
-  bool scarce() const { return scarce_; }
+  // More than half of what may be held is: no direction should be given leave to receive much at once.
+  bool tight() const { return held_ > max_held_ / 2; }
+  // More than 7/8: directions that hold some already should receive no more, so that the rest serves those that keep up.
+  bool scarce() const { return held_ > max_held_ - max_held_ / 8; }
+  // All of it: no new sessions.
+  bool full() const { return held_ >= max_held_; }
 
  private:
   bool Grow();
   void Publish(uint16_t buffer);
-  void UpdateScarce() { scarce_ = held_ > max_held_ - max_held_ / 8; }
 
   const Options options_;
   BufferPublisher& publisher_;
   char* base_ = nullptr;
-  uint32_t max_total_ = 0;
+  uint32_t max_total_ = 0;  // addresses are reserved for
   uint32_t max_held_ = 0;
   uint32_t total_ = 0;      // exist
   uint32_t usable_ = 0;     // have usable memory, >= total_
   uint32_t published_ = 0;  // in the kernel's ring
   uint32_t held_ = 0;
   uint32_t missing_ = 0;  // holds that found no spare: the next releases go to the ring
-  bool scarce_ = false;
   std::vector<Header> headers_;
   std::vector<uint16_t> spares_;
 };

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <fstream>
 #include <memory>
+#include <thread>
 
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
@@ -31,11 +32,17 @@ constexpr Name kNames[] = {
 
 constexpr unsigned kBaseFlags = IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
 
+// ENOMEM is retried: a process of the same user that just ended is still charged for its rings.
 int InitRing(io_uring* ring, unsigned flags) {
-  io_uring_params params{};
-  params.flags = kBaseFlags | flags;
-  params.cq_entries = 16;
-  return io_uring_queue_init_params(8, ring, &params);
+  TimePoint give_up = Clock::now() + kSetupPatience;
+  while (true) {
+    io_uring_params params{};
+    params.flags = kBaseFlags | flags;
+    params.cq_entries = 16;
+    int result = io_uring_queue_init_params(8, ring, &params);
+    if (result != -ENOMEM || Clock::now() >= give_up) return result;
+    std::this_thread::sleep_for(milliseconds(20));
+  }
 }
 
 // The result of one submission on a ring of its own; the entry is filled by `prepare`.
@@ -124,8 +131,6 @@ absl::StatusOr<Features> ProbeFeatures(std::string_view disabled) {
   int result = InitRing(&ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
   features.defer_taskrun = result == 0;
   if (result == -EINVAL) result = InitRing(&ring, IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN);
-  // ENOMEM passes when the memory of a process that just ended is uncharged; Ring::Create waits for that. The probe asks for so
-  // little that it is only ever refused for good.
   if (result != 0) return absl::FailedPreconditionError(DescribeSetupError(-result));
 
   features.registered_ring = io_uring_register_ring_fd(&ring) == 1;

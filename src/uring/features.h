@@ -5,8 +5,12 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "base/clock.h"
 
 namespace ringmain {
+
+// How long a set-up that gets ENOMEM is tried again.
+inline constexpr Duration kSetupPatience = milliseconds(500);
 
 // Every optional kernel feature ringmain uses. Required and not listed: Linux 6.1 (provided buffer rings, 5.19).
 struct Features {

@@ -40,7 +40,7 @@ RingSize RingSizeForMemlock(uint64_t memlock_bytes, uint32_t rings) {
 absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(RingSize size, const Features& features) {
   std::unique_ptr<Ring> ring(new Ring);
   ring->features_ = features;
-  TimePoint give_up = Clock::now() + milliseconds(500);
+  TimePoint give_up = Clock::now() + kSetupPatience;
   while (true) {
     io_uring_params params{};
     params.flags = SetupFlags(features);

@@ -95,6 +95,10 @@ absl::StatusOr<ListeningSockets> OpenUnix(const SocketAddress& address, uint32_t
   if (error == 0 && listen(first.get(), static_cast<int>(backlog)) != 0) error = errno;
   if (error != 0) return CannotListen(address, error);
   ListeningSockets result{address, {}};
+  struct stat info {};
+  if (stat(address.unix_path().c_str(), &info) != 0) return CannotListen(address, errno);
+  result.device = info.st_dev;
+  result.inode = info.st_ino;
   for (uint32_t i = 1; i < workers; ++i) {
     UniqueFd copy(fcntl(first.get(), F_DUPFD_CLOEXEC, 0));
     if (!copy.valid()) return CannotListen(address, errno);
@@ -105,6 +109,13 @@ absl::StatusOr<ListeningSockets> OpenUnix(const SocketAddress& address, uint32_t
 }
 
 }  // namespace
+
+void RemoveUnixPath(const ListeningSockets& sockets) {
+  if (!sockets.address.is_unix()) return;
+  std::string path = sockets.address.unix_path();
+  struct stat info {};
+  if (stat(path.c_str(), &info) == 0 && info.st_dev == sockets.device && info.st_ino == sockets.inode) unlink(path.c_str());
+}
 
 absl::StatusOr<ListeningSockets> OpenListeningSockets(const SocketAddress& address, uint32_t workers, uint32_t backlog,
                                                       const SocketOptions& options) {

@@ -1,6 +1,8 @@
 // Listening sockets: one per worker for each address.
 #pragma once
 
+#include <sys/types.h>
+
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -13,7 +15,13 @@ namespace ringmain {
 struct ListeningSockets {
   SocketAddress address;          // bound: with the port the kernel chose where 0 was asked for
   std::vector<UniqueFd> sockets;  // one per worker, non-blocking
+  // Of a unix address: what its path named after the bind.
+  dev_t device = 0;
+  ino_t inode = 0;
 };
+
+// Removes the path of a unix address, if it still is the one that was bound and not a successor's. Does nothing for others.
+void RemoveUnixPath(const ListeningSockets& sockets);
 
 // Binds `address` and listens. TCP: the first bind is made without SO_REUSEPORT, so that an occupied port is an error and not a share
 // of another process's clients; then each worker gets a socket of its own on that port (SO_REUSEPORT spreads the connections). Unix: one

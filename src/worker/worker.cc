@@ -8,6 +8,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 #include <utility>
 
 namespace ringmain {
@@ -74,7 +75,12 @@ void Worker::Join() {
 
 void Worker::Main(std::promise<absl::Status> set_up) {
   pthread_setname_np(pthread_self(), absl::StrCat("rm-worker-", options_.id).c_str());
-  absl::Status status = SetUp();
+  absl::Status status;
+  try {
+    status = SetUp();
+  } catch (const std::bad_alloc&) {
+    status = absl::ResourceExhaustedError("no memory for the receive buffers of a worker; raise the limit of addresses (ulimit -v)");
+  }
   set_up.set_value(status);
   if (status.ok()) Loop();
   sessions_.reset();
@@ -105,7 +111,9 @@ void Worker::Loop() {
     TimePoint start = timed ? Clock::now() : TimePoint();
     unsigned completions = ring_->Reap([this](const Completion& completion) { Handle(completion); });
     sessions_->Flush();
+    if (io_->buffers().full()) PauseAccepting(ENOBUFS);
     if (resume_) ResumeAccepting();
+    if (!accepting_) DrainAcceptQueues();
     UpdateTimer();
     CountTurn(completions);
     if (timed) cells_.loop_turn.Observe(Clock::now() - start);
@@ -152,13 +160,12 @@ void Worker::OnCommands(uint32_t commands) {
   if (commands & kStopAccepting) {
     accepting_ = false;
     CancelAccepts();
-    for (Acceptor& acceptor : acceptors_)
-      if (!acceptor.armed) CloseListening(acceptor);
   }
   if (commands & kFinish) finish_ = true;
   for (auto [command, reason] : {std::pair(kCutDrain, CloseReason::kDrainTimeout),
                                  std::pair(kCutShutdown, CloseReason::kShutdown)})
     if (commands & command) {
+      cut_ = reason;
       DropWaiting(reason);
       sessions_->CloseAll(reason);
     }
@@ -195,15 +202,18 @@ void Worker::OnAccept(const Completion& completion) {
     PauseAccepting(-completion.result);
   if (acceptor.armed) {
     if (!acceptor.single && Crowded()) CancelAccept(completion.token.index);
-  } else if (!accepting_) {
-    CloseListening(acceptor);
-  } else if (!paused_) {
+  } else if (accepting_ && !paused_) {
     ArmAccept(completion.token.index);
   }
 }
 
 void Worker::Admit(WorkerListener& listener, int client) {
   listener.route.listener_cells->accepted.Add();
+  if (cut_.has_value()) {
+    listener.route.listener_cells->closed[static_cast<size_t>(*cut_)].Add();
+    io_->CloseWithReset(client);
+    return;
+  }
   if (!shared_.limit.TryAcquire()) {
     Refuse(listener, client, CloseReason::kProcessLimit, shared_.limit, shared_.refused);
     return;
@@ -241,7 +251,9 @@ void Worker::PauseAccepting(int error) {
   CancelAccepts();
   if (shared_.accept_paused.Admit(Clock::now()))
     Log(LogLevel::kWarn, "accepting paused: ", std::strerror(error), "; it goes on when connections end",
-        error == EMFILE ? " (to serve more at once raise the limit of open files: ulimit -n, LimitNOFILE= in systemd)" : "");
+        error == ENOBUFS  ? " (to hold more for slow receivers raise limits.memory)"
+        : error == EMFILE ? " (to serve more at once raise the limit of open files: ulimit -n, LimitNOFILE= in systemd)"
+                          : "");
 }
 
 void Worker::ResumeAccepting() {
@@ -253,7 +265,7 @@ void Worker::ResumeAccepting() {
     waiting_.pop_front();
     sessions_->Open(client.socket.release(), client.listener->route);
   }
-  if (!waiting_.empty() || shared_.files.room() == 0) return;
+  if (!waiting_.empty() || shared_.files.room() == 0 || io_->buffers().full()) return;
   paused_ = false;
   cells_.accept_paused.Set(0);
   if (!accepting_) return;
@@ -282,17 +294,28 @@ void Worker::CancelAccepts() {
   for (uint32_t i = 0; i < acceptors_.size(); ++i) CancelAccept(i);
 }
 
-// Connections that wait in the accept queue were made in good faith: closing the socket would reset them, so they are served first.
-void Worker::CloseListening(Acceptor& acceptor) {
-  if (!acceptor.socket.valid()) return;
-  while (true) {
+// Connections that wait in the accept queue were made in good faith: closing the socket would reset them, so they are served first. A
+// storm of new ones must keep neither this from ending nor the sessions from their turns.
+void Worker::DrainAcceptQueue(Acceptor& acceptor) {
+  for (uint32_t i = 0; i < kDrainTurnAccepts && acceptor.drained < kDrainAccepts; ++i) {
     int client = accept4(acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (client >= 0)
       Admit(*acceptor.listener, client);
-    else if (errno != EINTR && errno != ECONNABORTED)
-      break;
+    else if (errno != EINTR && errno != ECONNABORTED) {
+      acceptor.socket.reset();
+      return;
+    }
+    ++acceptor.drained;
   }
-  acceptor.socket.reset();
+  if (acceptor.drained >= kDrainAccepts)
+    acceptor.socket.reset();
+  else
+    Post(0);  // another turn
+}
+
+void Worker::DrainAcceptQueues() {
+  for (Acceptor& acceptor : acceptors_)
+    if (acceptor.socket.valid() && !acceptor.armed) DrainAcceptQueue(acceptor);
 }
 
 bool Worker::AllListeningClosed() const {

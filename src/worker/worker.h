@@ -71,6 +71,9 @@ class Worker final : private SessionObserver {
   // With room for fewer connections than this, accepts are single: a multishot accept takes all that wait, and those would use up the
   // file descriptors that health checks and the admin side need.
   static constexpr uint32_t kSingleAcceptRoom = 4096;
+  // Connections taken from an accept queue in one turn, once accepting has stopped, and in all: more than can wait (somaxconn is 4096).
+  static constexpr uint32_t kDrainTurnAccepts = 64;
+  static constexpr uint32_t kDrainAccepts = 8192;
   // Of so many loop turns one is timed.
   static constexpr uint32_t kLoopTurnSampling = 16;
 
@@ -92,6 +95,7 @@ class Worker final : private SessionObserver {
     bool armed = false;       // an accept is armed and its final completion has not come
     bool single = false;      // the armed accept takes one connection
     bool cancelling = false;  // its cancel was requested
+    uint32_t drained = 0;     // connections taken from the accept queue since accepting stopped
   };
   // Accepted, and admitted by the limits, but there are no file descriptors for its server's side yet.
   struct WaitingClient {
@@ -120,7 +124,8 @@ class Worker final : private SessionObserver {
   bool Crowded() const { return shared_.files.room() < kSingleAcceptRoom; }
   void CancelAccept(uint32_t index);
   void CancelAccepts();
-  void CloseListening(Acceptor& acceptor);
+  void DrainAcceptQueue(Acceptor& acceptor);
+  void DrainAcceptQueues();
   bool AllListeningClosed() const;
 
   void OnClosed(const Route& route, CloseReason reason) override;
@@ -149,6 +154,7 @@ class Worker final : private SessionObserver {
   bool resume_ = false;   // a connection ended in this turn
   TimePoint retry_at_{};  // paused: when to look again, though none of ours ended
   bool finish_ = false;
+  std::optional<CloseReason> cut_;  // sessions were cut: nobody is let in any more
   uint32_t turn_ = 0;
   uint64_t counted_enters_ = 0;
 };

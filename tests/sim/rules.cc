@@ -133,7 +133,7 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
       report.Expect(all_tried || world_.health_changed(), "gave up after ", session.tried.size(), " tries");
       return;
     case CloseReason::kClientLeft:
-      if (client.receive_error_handled) return;
+      if (client.error_handled()) return;
       report.Expect(client.eof_handled && client.taken == 0, "client_left though the client is there");
       report.Expect(session.closing_at >= session.client_ended_at + Sessions::kLeaveGrace, "client_left too early");
       return;

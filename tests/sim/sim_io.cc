@@ -37,6 +37,7 @@ void SimIo::ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first
 }
 
 void SimIo::Arm(SimSocket& socket, ReceiveOp operation) {
+  socket.last_receive_multishot = operation.multishot;
   report_.Expect(IsReceive(operation.token.op), "a receive with another token");
   report_.Expect(!socket.receive.has_value(), "a second receive on fd ", socket.fd);
   report_.Expect(!socket.ended(), "a receive on fd ", socket.fd, " after its end");
@@ -97,18 +98,20 @@ void SimIo::Cancel(Token target) {
   if (target.op == Op::kConnect) {
     bool leaves =
         session.client->ended() && session.client->taken == 0 && now_ >= session.client_ended_at + options_.leave_grace;
+    leaves |= session.client->error_handled();
     bool timed_out = phase_ == Phase::kTimers && !leaves;
     if (!timed_out) NoteClosing(session);
     session.connect_timed_out |= timed_out;
     if (socket->connect.has_value()) socket->connect->cancelled = true;
     return;
   }
-  bool receive = IsReceive(target.op) && !(socket->receive.has_value() && socket->receive->poll);
-  // The receive alone, while its bytes still have somewhere to go, is how a relay without credits leaves multishot.
-  bool leaves_multishot = receive && phase_ == Phase::kFlush && !options_.abilities.receive_credit &&
+  // What the proxy cancels may have ended, unknown to it.
+  bool multishot = IsReceive(target.op) && socket->last_receive_multishot;
+  // The receive alone, while its bytes still have somewhere to go, is how a relay leaves multishot, for want of credits or of buffers.
+  bool leaves_multishot = multishot && phase_ == Phase::kFlush &&
                           (session.other(*socket) == nullptr || !session.other(*socket)->error_handled());
   // And after a poll has found something, how a relay makes sure that its receive has not missed it.
-  bool rechecks = receive && phase_ == Phase::kTimers && std::exchange(socket->polled, false);
+  bool rechecks = multishot && phase_ == Phase::kTimers && std::exchange(socket->polled, false);
   if (!leaves_multishot && !rechecks) NoteClosing(session);
   if (IsReceive(target.op) && socket->receive.has_value()) socket->receive->cancelled = true;
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
@@ -146,6 +149,9 @@ void SimIo::PollNow(std::span<pollfd> files) {
     socket->polled = socket->receive_ready();
     int events = (socket->receive_ready() ? POLLIN : 0) | (socket->fin_arrived ? POLLRDHUP : 0);
     file.revents = static_cast<short>((events & file.events) | (socket->broken ? POLLERR | POLLHUP : 0));
+    if (file.events != 0 || !socket->broken) continue;
+    socket->send_error_handled = true;  // asked for nothing but that
+    NoteHalfClosed(*socket->session);
   }
 }
 

@@ -44,7 +44,7 @@ void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
     const SimSocket* other = session.other(socket);
     if (other == nullptr || !other->ended()) session.client_ended_first = socket.is_client;
     if (socket.is_client) session.client_ended_at = now_;
-    if (socket.broken) NoteHalfClosed(session);
+    NoteHalfClosed(session);
   } else if (result != -ENOBUFS && result != -ECANCELED) {
     socket.receive_error_handled = true;
     NoteHalfClosed(session);

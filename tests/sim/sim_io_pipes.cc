@@ -80,8 +80,8 @@ int SimIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {
     lent->position = std::exchange(source->taken, source->taken + static_cast<uint64_t>(result));
     lent->bytes = static_cast<uint32_t>(result);
     source->splice_begins += std::exchange(source->spliced, true) ? 0 : 1;
-  } else if (source->readable() > 0) {
-    result = limit == -EINTR ? -EINTR : -EAGAIN;
+  } else if (limit <= 0) {
+    result = limit == 0 || limit == -ENOBUFS ? -EAGAIN : limit;
   } else if (source->pending_error != 0) {
     result = -std::exchange(source->pending_error, 0);
   } else if (source->fin_arrived || source->broken) {

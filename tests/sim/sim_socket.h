@@ -124,6 +124,7 @@ struct SimSocket {
   uint32_t spliced_in_turn = 0;  // bytes from pipes into it since the last Flush began
 
   std::optional<ReceiveOp> receive;
+  bool last_receive_multishot = false;  // of the one armed last, ended or not
   std::optional<SendOp> send;
   std::optional<ConnectOp> connect;
 

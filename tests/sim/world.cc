@@ -23,13 +23,19 @@ SimIo::Options MakeIoOptions(const WorldOptions& options) {
           options.open_result, options.pipes, options.pipe_refused, options.splice_limit};
 }
 
+// So that receives starve, which they do not while the pool can grow.
+BufferPool::Options HardLimit(BufferPool::Options options) {
+  options.most_buffers = static_cast<uint32_t>(options.max_bytes / options.buffer_bytes);
+  return options;
+}
+
 }  // namespace
 
 World::World(const WorldOptions& options, Report& report)
     : options_(options),
       report_(report),
       io_(MakeIoOptions(options), report),
-      pool_(options.buffers, io_),
+      pool_(HardLimit(options.buffers), io_),
       upstream_(MakeUpstreamConfig(options), MakeBalancer(options.balance)),
       server_cells_(options.servers),
       sessions_(io_, pool_, options.high_water, worker_cells_, *this) {

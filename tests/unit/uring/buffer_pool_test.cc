@@ -27,7 +27,7 @@ class FakeRing : public BufferPublisher {
 };
 
 BufferPool::Options Small(uint32_t ring_buffers, uint32_t max_buffers) {
-  return {kBytes, ring_buffers, uint64_t{max_buffers} * kBytes};
+  return {kBytes, ring_buffers, uint64_t{max_buffers} * kBytes, max_buffers};
 }
 
 TEST(BufferPool, PublishesItsRingAtOnce) {
