@@ -104,6 +104,7 @@ run_default() {
   pytest tidy "$build" 60 tidy
   build_in "$build" --buildtype=release || return 0
   gtest unit "$build" unit_tests 'unit/*/*.cc'
+  gtest unit-loadtest "$build" unit/loadtest/loadtest_unit_tests 'unit/loadtest/*.cc'
   gtest sim "$build" sim_tests 'sim/*.cc'
   pytest integration "$build" 600 integration -m 'not slow and not measure'
 }
@@ -116,6 +117,7 @@ run_sanitizers() {
   if build_in "$root/build-asan" --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false \
     -Dcpp_args=-fno-sanitize-recover=all; then
     gtest unit-asan "$root/build-asan" unit_tests 'unit/*/*.cc'
+    gtest unit-loadtest-asan "$root/build-asan" unit/loadtest/loadtest_unit_tests 'unit/loadtest/*.cc'
     gtest sim-asan "$root/build-asan" sim_tests 'sim/*.cc'
     pytest integration-asan "$root/build-asan" 600 integration -m sanitizer
   fi
