@@ -147,12 +147,15 @@ constexpr WorkerMetric<Gauge> kWorkerGauges[] = {
     {"ringmain_worker_buffers_held", "Receive buffers held by sessions whose receiver is slow.",
      &WorkerCells::buffers_held},
     {"ringmain_worker_buffer_bytes", "Memory of all buffers that exist.", &WorkerCells::buffer_bytes},
+    {"ringmain_worker_pipes_lent", "Kernel pipes that hold bytes for slow receivers.", &WorkerCells::pipes_lent},
 };
 constexpr WorkerMetric<Counter> kWorkerCounters[] = {
     {"ringmain_worker_completions_total", "Completion queue entries reaped.", &WorkerCells::completions},
     {"ringmain_worker_enters_total", "Calls of io_uring_enter.", &WorkerCells::enters},
     {"ringmain_worker_cq_overflows_total", "Loop turns that found the completion queue overflowed.",
      &WorkerCells::cq_overflows},
+    {"ringmain_worker_spliced_bytes_total", "Payload bytes moved through kernel pipes, without a copy.",
+     &WorkerCells::spliced_bytes},
     {"ringmain_worker_receive_starvations_total", "Receives that ended because no buffer was free.",
      &WorkerCells::receive_starvations},
     {"ringmain_worker_accept_pauses_total", "Times accepting stopped for want of file descriptors or memory.",

@@ -202,8 +202,11 @@ void Relay::Consume(uint32_t bytes) {
 }
 
 void Relay::DropQueue() {
-  if (pipe_ != BufferPool::kNone) env_->io.DiscardPipe(pipe_);
-  pipe_ = BufferPool::kNone;
+  if (pipe_ != BufferPool::kNone) {
+    env_->io.DiscardPipe(pipe_);
+    --env_->pipes_lent;
+    pipe_ = BufferPool::kNone;
+  }
   queued_ = 0;
   blocked_ = false;
   while (head_ != BufferPool::kNone) {
@@ -265,12 +268,17 @@ void Relay::LeaveMultishot() {
 bool Relay::WantsSplice() {
   if (run_ < kBulkReceives || receiving_ || sending_ || queued_ > 0 || sink_ < 0 || ended_ || discarding_) return false;
   run_ = 0;
-  if (!env_->io.abilities().splice) return false;
-  std::optional<uint16_t> pipe = env_->io.AcquirePipe();
-  if (!pipe.has_value()) return false;  // buffers do as well, and after another run it is tried again
-  pipe_ = *pipe;
+  if (!env_->io.abilities().splice || !BorrowPipe()) return false;  // buffers do as well, and after another run it is tried again
   spliced_ = true;
   multishot_ = starved_ = false;
+  return true;
+}
+
+bool Relay::BorrowPipe() {
+  std::optional<uint16_t> pipe = env_->io.AcquirePipe();
+  if (!pipe.has_value()) return false;
+  pipe_ = *pipe;
+  ++env_->pipes_lent;
   return true;
 }
 
@@ -278,13 +286,9 @@ bool Relay::WantsSplice() {
 RelayEvent Relay::MoveSpliced(Counter& bytes) {
   if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
   Io& io = env_->io;
-  if (pipe_ == BufferPool::kNone && !ended_) {
-    std::optional<uint16_t> pipe = io.AcquirePipe();
-    if (!pipe.has_value()) {
-      LeaveSpliced();
-      return RelayEvent::kNone;
-    }
-    pipe_ = *pipe;
+  if (pipe_ == BufferPool::kNone && !ended_ && !BorrowPipe()) {
+    LeaveSpliced();
+    return RelayEvent::kNone;
   }
   uint32_t moved = 0;
   while (true) {
@@ -296,6 +300,7 @@ RelayEvent Relay::MoveSpliced(Counter& bytes) {
         sent_ += static_cast<uint32_t>(sent);
         moved += static_cast<uint32_t>(sent);
         bytes.Add(static_cast<uint32_t>(sent));
+        env_->spliced_bytes += static_cast<uint32_t>(sent);
       }
       if (queued_ > 0) {
         sending_ = true;
@@ -346,7 +351,9 @@ void Relay::LeaveSpliced() {
 }
 
 void Relay::ReleasePipe() {
-  if (pipe_ != BufferPool::kNone) env_->io.ReleasePipe(pipe_);
+  if (pipe_ == BufferPool::kNone) return;
+  env_->io.ReleasePipe(pipe_);
+  --env_->pipes_lent;
   pipe_ = BufferPool::kNone;
 }
 

@@ -41,7 +41,9 @@ namespace ringmain {
 struct RelayEnv {
   Io& io;
   BufferPool& buffers;
-  uint32_t high_water;  // bytes a direction may hold; more than two buffers
+  uint32_t high_water;         // bytes a direction may hold; more than two buffers
+  uint64_t spliced_bytes = 0;  // sent through pipes since whoever counts them last looked
+  int32_t pipes_lent = 0;
 };
 
 enum class RelayEvent : uint8_t {
@@ -118,6 +120,7 @@ class alignas(64) Relay {
   void DropQueue();
   bool WantsReceive() const;
   bool WantsSplice();
+  bool BorrowPipe();
   RelayEvent MoveSpliced(Counter& bytes);
   void EndSpliceRound(uint32_t moved);
   void LeaveSpliced();

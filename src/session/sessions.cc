@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "base/check.h"
 
@@ -114,6 +115,8 @@ void Sessions::Flush() {
   const BufferPool& buffers = env_.buffers;
   cells_.buffers_held.Set(buffers.held());
   cells_.buffers.Set(buffers.total());
+  cells_.spliced_bytes.Add(std::exchange(env_.spliced_bytes, 0));
+  cells_.pipes_lent.Set(env_.pipes_lent);
   cells_.buffer_bytes.Set(static_cast<int64_t>(buffers.total()) * buffers.buffer_bytes());
 }
 
