@@ -45,6 +45,9 @@ ConnectFailure ConnectFailureFromErrno(int error);
 
 // Direction of payload, also the value of the `direction` label.
 enum class Direction : uint8_t { kToServer, kToClient };
+constexpr Direction Opposite(Direction direction) {
+  return direction == Direction::kToServer ? Direction::kToClient : Direction::kToServer;
+}
 inline constexpr std::array<std::string_view, 2> kDirectionNames = {"to_server", "to_client"};
 
 }  // namespace ringmain

@@ -9,12 +9,6 @@
 namespace ringmain {
 namespace {
 
-constexpr size_t kSweepBatch = 64;
-
-constexpr Direction Opposite(Direction direction) {
-  return direction == Direction::kToServer ? Direction::kToClient : Direction::kToServer;
-}
-
 // The client never got a server: what it may have sent went nowhere, and a reset says so.
 constexpr bool IsRefusal(CloseReason reason) {
   return reason == CloseReason::kNoServer || reason == CloseReason::kConnectFailed ||
@@ -140,55 +134,6 @@ void Sessions::Touch(Session& session) {
   if (session.lively.linked) return;
   if (lively_.empty()) sweep_at_ = io_.Now() + kSweepInterval;
   lively_.PushBack(session);
-}
-
-// Keeps the sessions that received since the last sweep, and those with a socket that nothing is armed on to report its failure.
-void Sessions::Sweep(TimePoint now) {
-  sweep_at_ = now + kSweepInterval;
-  checks_.clear();
-  IntrusiveList<Session, &Session::lively> lively;
-  while (Session* session = lively_.PopFront()) {
-    if (session->state == SessionState::kClosing) continue;
-    bool keep = false;
-    for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
-      Relay& relay = session->relay(direction);
-      Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
-      bool received = relay.received() != swept.received;
-      if (relay.unwatched()) {
-        checks_.push_back({session, direction});
-        keep = true;
-      } else if (!received && !swept.checked && relay.multishot()) {
-        checks_.push_back({session, direction});
-      }
-      swept = {relay.received(), !received};
-      keep |= received;
-    }
-    if (keep) lively.PushBack(*session);
-  }
-  lively_ = lively;
-  for (size_t done = 0; done < checks_.size(); done += kSweepBatch)
-    RunChecks({checks_.data() + done, std::min(kSweepBatch, checks_.size() - done)});
-}
-
-void Sessions::RunChecks(std::span<const Check> checks) {
-  std::array<pollfd, kSweepBatch> files;
-  for (size_t i = 0; i < checks.size(); ++i) {
-    const Relay& relay = checks[i].session->relay(checks[i].direction);
-    files[i] = {relay.source(), static_cast<short>(relay.unwatched() ? 0 : POLLIN | POLLRDHUP), 0};
-  }
-  io_.PollNow({files.data(), checks.size()});
-  const Session* closed = nullptr;
-  for (size_t i = 0; i < checks.size(); ++i) {
-    auto [session, direction] = checks[i];
-    if (files[i].revents == 0 || session == closed) continue;
-    Relay& relay = session->relay(direction);
-    if (!relay.unwatched()) {
-      relay.LeaveMultishot();
-    } else if ((files[i].revents & POLLERR) != 0) {
-      closed = session;  // it may be gone after this
-      OnSocketFailed(*session, direction);
-    }
-  }
 }
 
 // First in, first out, and no more receives than there are buffers: the others would only starve again. Every receive that counts is
@@ -328,17 +273,6 @@ void Sessions::OnSinkFailed(Session& session, Direction direction) {
   // What the failed side sent before may still be in its socket; its end is a reset, however it shows.
   session.relay(Opposite(direction)).BreakSource();
   StartQuietTimer(session, io_.Now());
-}
-
-// A socket failed on which nothing was armed: its side has ended its stream before, or is held back because the other is slow. It takes no
-// more bytes; those it sent before still go on, and if they do not, the session is as good as half-closed.
-void Sessions::OnSocketFailed(Session& session, Direction direction) {
-  if (session.state == SessionState::kConnecting) {
-    Close(session, CloseReason::kClientLeft);
-    return;
-  }
-  OnSinkFailed(session, Opposite(direction));
-  Touch(session);
 }
 
 // The first end gives the reason, but for a reset, which outranks an orderly end.

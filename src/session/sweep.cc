@@ -1,0 +1,75 @@
+// The sweep: what no completion will ever tell, found by asking the kernel now and then.
+//
+// Two things stay silent on a ring: an end that a multishot receive has missed, and the failure of a socket on which nothing is armed,
+// because its stream has ended or because its bytes have nowhere to go.
+#include <algorithm>
+#include <array>
+
+#include "session/sessions.h"
+
+namespace ringmain {
+namespace {
+
+constexpr size_t kSweepBatch = 64;
+
+}  // namespace
+
+// Keeps the sessions that received since the last sweep, and those with a socket that nothing is armed on to report its failure.
+void Sessions::Sweep(TimePoint now) {
+  sweep_at_ = now + kSweepInterval;
+  checks_.clear();
+  IntrusiveList<Session, &Session::lively> lively;
+  while (Session* session = lively_.PopFront()) {
+    if (session->state == SessionState::kClosing) continue;
+    bool keep = false;
+    for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
+      Relay& relay = session->relay(direction);
+      Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
+      bool received = relay.received() != swept.received;
+      if (relay.unwatched()) {
+        checks_.push_back({session, direction});
+        keep = true;
+      } else if (!received && !swept.checked && relay.multishot()) {
+        checks_.push_back({session, direction});
+      }
+      swept = {relay.received(), !received};
+      keep |= received;
+    }
+    if (keep) lively.PushBack(*session);
+  }
+  lively_ = lively;
+  for (size_t done = 0; done < checks_.size(); done += kSweepBatch)
+    RunChecks({checks_.data() + done, std::min(kSweepBatch, checks_.size() - done)});
+}
+
+void Sessions::RunChecks(std::span<const Check> checks) {
+  std::array<pollfd, kSweepBatch> files;
+  for (size_t i = 0; i < checks.size(); ++i) {
+    const Relay& relay = checks[i].session->relay(checks[i].direction);
+    files[i] = {relay.source(), static_cast<short>(relay.unwatched() ? 0 : POLLIN | POLLRDHUP), 0};
+  }
+  io_.PollNow({files.data(), checks.size()});
+  for (size_t i = 0; i < checks.size(); ++i) {
+    auto [session, direction] = checks[i];
+    if (files[i].revents == 0) continue;
+    Relay& relay = session->relay(direction);
+    if (!relay.unwatched()) {
+      relay.LeaveMultishot();
+    } else if ((files[i].revents & POLLERR) != 0) {
+      OnSocketFailed(*session, direction);
+    }
+  }
+}
+
+// A socket failed on which nothing was armed: its side has ended its stream before, or is held back because the other is slow. It takes no
+// more bytes; those it sent before still go on, and if they do not, the session is as good as half-closed.
+void Sessions::OnSocketFailed(Session& session, Direction direction) {
+  if (session.state == SessionState::kConnecting) {
+    Close(session, CloseReason::kClientLeft);  // it may be gone now; without a server it had one socket, and one check
+    return;
+  }
+  OnSinkFailed(session, Opposite(direction));
+  Touch(session);
+}
+
+}  // namespace ringmain
