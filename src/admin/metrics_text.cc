@@ -147,6 +147,7 @@ constexpr WorkerMetric<Gauge> kWorkerGauges[] = {
     {"ringmain_worker_buffers_held", "Receive buffers held by sessions whose receiver is slow.",
      &WorkerCells::buffers_held},
     {"ringmain_worker_buffer_bytes", "Memory of all buffers that exist.", &WorkerCells::buffer_bytes},
+    {"ringmain_worker_pipes", "Kernel pipes that exist, for bulk.", &WorkerCells::pipes},
     {"ringmain_worker_pipes_lent", "Kernel pipes that hold bytes for slow receivers.", &WorkerCells::pipes_lent},
 };
 constexpr WorkerMetric<Counter> kWorkerCounters[] = {

@@ -76,6 +76,7 @@ Json Worker(size_t index, const WorkerCells& cells) {
           {"accept_paused", cells.accept_paused.value() != 0},
           {"buffers", cells.buffers.value()},
           {"buffers_held", cells.buffers_held.value()},
+          {"pipes", cells.pipes.value()},
           {"pipes_lent", cells.pipes_lent.value()},
           {"spliced_bytes", cells.spliced_bytes.value()},
           {"buffer_bytes", cells.buffer_bytes.value()}};

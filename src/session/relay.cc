@@ -204,7 +204,6 @@ void Relay::Consume(uint32_t bytes) {
 void Relay::DropQueue() {
   if (pipe_ != BufferPool::kNone) {
     env_->io.DiscardPipe(pipe_);
-    --env_->pipes_lent;
     pipe_ = BufferPool::kNone;
   }
   queued_ = 0;
@@ -278,7 +277,6 @@ bool Relay::BorrowPipe() {
   std::optional<uint16_t> pipe = env_->io.AcquirePipe();
   if (!pipe.has_value()) return false;
   pipe_ = *pipe;
-  ++env_->pipes_lent;
   return true;
 }
 
@@ -353,7 +351,6 @@ void Relay::LeaveSpliced() {
 void Relay::ReleasePipe() {
   if (pipe_ == BufferPool::kNone) return;
   env_->io.ReleasePipe(pipe_);
-  --env_->pipes_lent;
   pipe_ = BufferPool::kNone;
 }
 

@@ -43,7 +43,6 @@ struct RelayEnv {
   BufferPool& buffers;
   uint32_t high_water;         // bytes a direction may hold; more than two buffers
   uint64_t spliced_bytes = 0;  // sent through pipes since whoever counts them last looked
-  int32_t pipes_lent = 0;
 };
 
 enum class RelayEvent : uint8_t {

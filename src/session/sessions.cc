@@ -110,7 +110,6 @@ void Sessions::Flush() {
   cells_.buffers_held.Set(buffers.held());
   cells_.buffers.Set(buffers.total());
   cells_.spliced_bytes.Add(std::exchange(env_.spliced_bytes, 0));
-  cells_.pipes_lent.Set(env_.pipes_lent);
   cells_.buffer_bytes.Set(static_cast<int64_t>(buffers.total()) * buffers.buffer_bytes());
 }
 

@@ -32,7 +32,8 @@ class PipePool {
 
   int read_end(uint16_t pipe) const { return pipes_[pipe].read_end.get(); }
   int write_end(uint16_t pipe) const { return pipes_[pipe].write_end.get(); }
-  size_t lent() const { return pipes_.size() - free_.size() - closed_.size(); }
+  size_t total() const { return pipes_.size() - closed_.size(); }
+  size_t lent() const { return total() - free_.size(); }
 
  private:
   struct Pipe {

@@ -125,6 +125,8 @@ void Worker::CountTurn(unsigned completions) {
   cells_.completions.Add(completions);
   cells_.enters.Add(ring_->enters() - counted_enters_);
   counted_enters_ = ring_->enters();
+  cells_.pipes.Set(static_cast<int64_t>(io_->pipes().total()));
+  cells_.pipes_lent.Set(static_cast<int64_t>(io_->pipes().lent()));
   if (ring_->overflowed()) [[unlikely]]
     cells_.cq_overflows.Add();
 }

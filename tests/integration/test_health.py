@@ -337,6 +337,8 @@ def test_long_run_with_everything_at_once(balance, own, ringmain):
     assert closed.get("connect_failed", 0) < 100, closed
     assert proxy.metric("ringmain_server_connections_active") == 0
     assert proxy.metric("ringmain_worker_buffers_held") == 0
+    assert proxy.metric("ringmain_worker_pipes_lent") == 0
+    files += 2 * int(proxy.metric("ringmain_worker_pipes"))  # kept for the next bulk
     wait_until(lambda: proxy.fds() <= files, lambda: f"{files} file descriptors; there are {proxy.fds()}")
     assert proxy.rss() - memory <= 16 << 20
 
