@@ -38,7 +38,7 @@ class Sessions {
   // that speaks first; the two look the same. After this time it is taken to have left.
   static constexpr Duration kLeaveGrace = seconds(1);
   // Sessions in which something happened are swept this often, until they are quiet: then each multishot receive is checked once for
-  // something it missed (relay.h).
+  // something it missed (relay.h). Those with a socket on which nothing is armed are swept for as long as that lasts (sweep.cc).
   static constexpr Duration kSweepInterval = milliseconds(100);
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
