@@ -84,6 +84,22 @@ TEST(ListeningSockets, StaleUnixPathIsReplacedALiveOneIsNot) {
   rmdir(folder.c_str());
 }
 
+TEST(ListeningSockets, TheUnixPathOfASuccessorStays) {
+  std::string folder = testing::TempDir() + "ringmain-unix-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  std::string path = folder + "/s";
+  auto first = OpenListeningSockets(Address("unix:" + path), 1, 16, {});
+  ASSERT_TRUE(first.ok()) << first.status();
+  unlink(path.c_str());
+  auto successor = OpenListeningSockets(Address("unix:" + path), 1, 16, {});
+  ASSERT_TRUE(successor.ok()) << successor.status();
+  RemoveUnixPath(*first);
+  EXPECT_EQ(access(path.c_str(), F_OK), 0);
+  RemoveUnixPath(*successor);
+  EXPECT_NE(access(path.c_str(), F_OK), 0);
+  rmdir(folder.c_str());
+}
+
 TEST(ListeningSockets, ForeignAddressIsNamed) {
   auto sockets = OpenListeningSockets(Address("192.0.2.1:1"), 1, 16, {});
   ASSERT_FALSE(sockets.ok());
