@@ -47,7 +47,8 @@ void KeepStandardStreams() {
   if (fd >= 0) close(fd);
 }
 
-// Receive buffers of a worker: about eight fit into what one direction may hold, and 2 MiB of them wait in the kernel's ring.
+// Receive buffers of a worker: about eight fit into what one direction may hold, and 2 MiB of them wait in the kernel's ring. The ring
+// may grow to four times that where it is a small part of the memory there is.
 BufferPool::Options BufferOptions(const LimitsConfig& limits, uint64_t memory_bytes, uint32_t workers) {
   constexpr uint64_t kSmallest = 4096, kLargest = 32 << 10, kRingBytes = 2 << 20;
   BufferPool::Options options;
@@ -56,6 +57,9 @@ BufferPool::Options BufferOptions(const LimitsConfig& limits, uint64_t memory_by
   options.ring_buffers = 64;
   while (options.ring_buffers * bytes < kRingBytes) options.ring_buffers *= 2;
   options.max_bytes = memory_bytes / workers;
+  options.max_ring_buffers = options.ring_buffers;
+  while (options.max_ring_buffers < 4 * options.ring_buffers && options.max_ring_buffers * bytes < options.max_bytes / 8)
+    options.max_ring_buffers *= 2;
   return options;
 }
 

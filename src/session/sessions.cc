@@ -138,6 +138,8 @@ void Sessions::Touch(Session& session) {
 // First in, first out, and no more receives than there are buffers: the others would only starve again. Every receive that counts is
 // one that will complete, so the turn that feeds the next comes.
 void Sessions::FeedStarved() {
+  if (starved_.empty()) return;
+  env_.buffers.WidenRing();
   for (uint32_t fed = 0; fed < env_.buffers.published() && !starved_.empty();)
     for (Relay& relay : starved_.PopFront()->relays) fed += relay.Feed() ? 1 : 0;
 }

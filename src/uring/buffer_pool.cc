@@ -15,20 +15,21 @@ constexpr uint64_t kGrowBytes = 1 << 20;
 
 }  // namespace
 
-BufferPool::BufferPool(const Options& options, BufferPublisher& publisher) : options_(options), publisher_(publisher) {
+BufferPool::BufferPool(const Options& options, BufferPublisher& publisher)
+    : options_(options), publisher_(publisher), ring_buffers_(options.ring_buffers) {
   RINGMAIN_CHECK(options.buffer_bytes % 4096 == 0 && options.buffer_bytes > 0);
-  uint64_t limit = std::max<uint64_t>(options.max_bytes / options.buffer_bytes, options.ring_buffers + 1);
-  max_held_ = static_cast<uint32_t>(std::min<uint64_t>(limit, kNone)) - options.ring_buffers;
+  uint64_t limit = std::max<uint64_t>(options.max_bytes / options.buffer_bytes, options.ring_entries() + 1);
+  max_held_ = static_cast<uint32_t>(std::min<uint64_t>(limit, kNone)) - options.ring_entries();
   // PROT_NONE reserves addresses without committing memory, also where vm.overcommit_memory is 2. A limit of addresses (RLIMIT_AS) may
   // leave room for a smaller pool.
   void* base = MAP_FAILED;
-  for (max_total_ = options.most_buffers; max_total_ >= options.ring_buffers; max_total_ /= 2) {
+  for (max_total_ = options.most_buffers; max_total_ >= options.ring_entries(); max_total_ /= 2) {
     base = mmap(nullptr, uint64_t{max_total_} * options.buffer_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                 -1, 0);
     if (base != MAP_FAILED) break;
   }
   if (base == MAP_FAILED) throw std::bad_alloc();
-  max_held_ = std::min(max_held_, max_total_ - options.ring_buffers);
+  max_held_ = std::min(max_held_, max_total_ - options.ring_entries());
   base_ = static_cast<char*>(base);
   for (uint32_t i = 0; i < options.ring_buffers; ++i) {
     RINGMAIN_CHECK(Grow());
@@ -48,15 +49,7 @@ void BufferPool::Hold(uint16_t buffer) {
   RINGMAIN_CHECK(!headers_[buffer].held);
   headers_[buffer].held = true;
   ++held_;
-  if (!spares_.empty()) {
-    uint16_t spare = spares_.back();
-    spares_.pop_back();
-    Publish(spare);
-  } else if (Grow()) {
-    Publish(static_cast<uint16_t>(total_ - 1));
-  } else {
-    ++missing_;
-  }
+  PublishAnother();
 }
 
 void BufferPool::Release(uint16_t buffer) {
@@ -72,6 +65,23 @@ void BufferPool::Release(uint16_t buffer) {
     Publish(buffer);
   } else {
     spares_.push_back(buffer);
+  }
+}
+
+void BufferPool::WidenRing() {
+  uint32_t wider = std::min(2 * ring_buffers_, options_.ring_entries());
+  for (; ring_buffers_ < wider; ++ring_buffers_) PublishAnother();
+}
+
+void BufferPool::PublishAnother() {
+  if (!spares_.empty()) {
+    uint16_t spare = spares_.back();
+    spares_.pop_back();
+    Publish(spare);
+  } else if (Grow()) {
+    Publish(static_cast<uint16_t>(total_ - 1));
+  } else {
+    ++missing_;
   }
 }
 

@@ -9,6 +9,7 @@
 // Thread-bound.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -27,12 +28,16 @@ class BufferPool {
 
   struct Options {
     uint32_t buffer_bytes = 32 << 10;  // a multiple of 4096
-    uint32_t ring_buffers = 64;        // kept in the kernel's ring; a power of two, at most 32768
-    // Of all buffers; at least ring_buffers * buffer_bytes. What sessions hold beyond it is bounded by the sessions: the pool says
+    uint32_t ring_buffers = 64;        // kept in the kernel's ring at first; a power of two
+    // Of all buffers; more than ring_entries() * buffer_bytes. What sessions hold beyond it is bounded by the sessions: the pool says
     // when it gets tight, scarce and full, and they then receive in small steps, or not at all while they hold a buffer.
     uint64_t max_bytes = 64 << 20;
     // What can ever exist. Buffer numbers are 16 bits (io_uring_buf.bid), and one value means "none".
     uint32_t most_buffers = kNone;
+    uint32_t max_ring_buffers = 0;  // WidenRing may bring it to: a power of two, at most 32768; zero: it stays as it is
+
+    // What the kernel's ring has room for.
+    uint32_t ring_entries() const { return std::max(ring_buffers, max_ring_buffers); }
   };
 
   // What a session keeps about a buffer it has: the unsent bytes are [offset, offset + length); next links a queue.
@@ -59,9 +64,15 @@ class BufferPool {
   void Hold(uint16_t buffer);
   // The caller is done with a buffer: back to the kernel, or to the spares.
   void Release(uint16_t buffer);
+  // Receives found the ring empty: keeps twice as many buffers in it from now on, if it has room. A ring is walked from end to end, so
+  // a short one stays in the processor's cache; but what one loop turn receives must fit, and what the last one received is still being
+  // sent meanwhile.
+  void WidenRing();
 
   // Buffers that receives can get now. Zero starves every receive until a Release.
   uint32_t published() const { return published_; }
+  // Buffers that the ring has while no session has any.
+  uint32_t ring_buffers() const { return ring_buffers_; }
   uint32_t held() const { return held_; }
   uint32_t total() const { return total_; }
   uint32_t max_total() const { return max_total_; }
@@ -74,6 +85,7 @@ class BufferPool {
 
  private:
   bool Grow();
+  void PublishAnother();
   void Publish(uint16_t buffer);
 
   const Options options_;
@@ -84,6 +96,7 @@ class BufferPool {
   uint32_t total_ = 0;      // exist
   uint32_t usable_ = 0;     // have usable memory, >= total_
   uint32_t published_ = 0;  // in the kernel's ring
+  uint32_t ring_buffers_;
   uint32_t held_ = 0;
   uint32_t missing_ = 0;  // holds that found no spare: the next releases go to the ring
   std::vector<Header> headers_;

@@ -37,15 +37,15 @@ void ApplySocketOptions(int fd, int family, const SocketOptions& options) {
 
 absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferPool::Options& buffers,
                                                        uint16_t max_pipes) {
-  std::unique_ptr<RingIo> io(new RingIo(ring, buffers.ring_buffers, max_pipes));
+  std::unique_ptr<RingIo> io(new RingIo(ring, buffers.ring_entries(), max_pipes));
   // Not io_uring_setup_buf_ring: liburing 2.3 does not have it.
   void* memory = nullptr;
-  if (posix_memalign(&memory, 4096, buffers.ring_buffers * sizeof(io_uring_buf)) != 0)
+  if (posix_memalign(&memory, 4096, buffers.ring_entries() * sizeof(io_uring_buf)) != 0)
     return absl::ResourceExhaustedError("no memory for the ring of receive buffers");
   io->buffer_ring_ = static_cast<io_uring_buf_ring*>(memory);
   io_uring_buf_reg registration{};
   registration.ring_addr = reinterpret_cast<uintptr_t>(memory);
-  registration.ring_entries = buffers.ring_buffers;
+  registration.ring_entries = buffers.ring_entries();
   registration.bgid = kBufferGroup;
   if (int error = io_uring_register_buf_ring(ring.raw(), &registration, 0); error != 0)
     return absl::FailedPreconditionError(DescribeSetupError(-error));
@@ -55,10 +55,10 @@ absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferP
   return io;
 }
 
-RingIo::RingIo(Ring& ring, uint32_t ring_buffers, uint16_t max_pipes)
+RingIo::RingIo(Ring& ring, uint32_t ring_entries, uint16_t max_pipes)
     : ring_(ring),
       abilities_{ring.features().multishot_receive, ring.features().optlen, ring.features().splice && max_pipes > 0},
-      ring_buffers_(ring_buffers),
+      ring_entries_(ring_entries),
       pipes_(max_pipes) {}
 
 RingIo::~RingIo() {
@@ -67,7 +67,7 @@ RingIo::~RingIo() {
 }
 
 void RingIo::Publish(uint16_t buffer, char* data, uint32_t size) {
-  io_uring_buf_ring_add(buffer_ring_, data, size, buffer, io_uring_buf_ring_mask(ring_buffers_), 0);
+  io_uring_buf_ring_add(buffer_ring_, data, size, buffer, io_uring_buf_ring_mask(ring_entries_), 0);
   io_uring_buf_ring_advance(buffer_ring_, 1);
 }
 

@@ -51,13 +51,13 @@ class RingIo final : public Io, private BufferPublisher {
   };
   static constexpr size_t kVectoredSends = 64;
 
-  RingIo(Ring& ring, uint32_t ring_buffers, uint16_t max_pipes);
+  RingIo(Ring& ring, uint32_t ring_entries, uint16_t max_pipes);
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
   VectoredSend& NextVectoredSend();
 
   Ring& ring_;
   const Abilities abilities_;
-  const uint32_t ring_buffers_;
+  const uint32_t ring_entries_;
   io_uring_buf_ring* buffer_ring_ = nullptr;
   std::unique_ptr<BufferPool> pool_;
   PipePool pipes_;

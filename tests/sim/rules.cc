@@ -300,7 +300,7 @@ void Rules::AtEnd() {
   report.Expect(world_.sessions().size() == 0, "sessions are left");
   report.Expect(world_.pool().held() == 0, "buffers are held by nobody");
   for (const SimPipe& pipe : world_.io().pipes()) report.Expect(!pipe.lent, "a pipe is not given back");
-  report.Expect(world_.pool().published() == world_.options().buffers.ring_buffers,
+  report.Expect(world_.pool().published() == world_.pool().ring_buffers(),
                 "published buffers: ", world_.pool().published());
   report.Expect(!world_.sessions().NextWakeUp().has_value(), "timers are left");
   uint64_t closed = 0;

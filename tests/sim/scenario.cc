@@ -74,7 +74,8 @@ WorldOptions SomeWorld(Random& random) {
   uint64_t kernel = random.Below(4);
   world.abilities = {.multishot_receive = kernel != 0, .receive_credit = kernel > 1};
   world.buffers.ring_buffers = 1u << random.Below(5);
-  world.buffers.max_bytes = uint64_t{4096} * (world.buffers.ring_buffers + random.Below(random.OneIn(2) ? 4 : 40));
+  if (random.OneIn(2)) world.buffers.max_ring_buffers = world.buffers.ring_buffers << random.Below(4);
+  world.buffers.max_bytes = uint64_t{4096} * (world.buffers.ring_entries() + random.Below(random.OneIn(2) ? 4 : 40));
   world.high_water = static_cast<uint32_t>(random.Between(2 * 4096 + 1, 12 * 4096));
   world.servers = random.Between(1, 4);
   world.balance = random.OneIn(2) ? BalanceMethod::kRoundRobin : BalanceMethod::kLeastConnections;
@@ -110,8 +111,10 @@ void MakeBulk(Random& random, PeerScript& script) {
 
 // Many that have little to say, and not even a buffer for each.
 void MakeCrowd(Random& random, Scenario& scenario) {
-  scenario.world.buffers.ring_buffers = 1u << random.Below(2);
-  scenario.world.buffers.max_bytes = uint64_t{4096} * (scenario.world.buffers.ring_buffers + random.Below(3));
+  BufferPool::Options& buffers = scenario.world.buffers;
+  buffers.ring_buffers = 1u << random.Below(2);
+  buffers.max_ring_buffers = random.OneIn(2) ? 2 * buffers.ring_buffers : 0;
+  buffers.max_bytes = uint64_t{4096} * (buffers.ring_entries() + random.Below(3));
   for (uint64_t i = random.Between(5, 25); i > 0; --i) {
     PeerScript script = SomePeer(random, /*is_server=*/false, milliseconds(50));
     script.bytes = random.Below(100);

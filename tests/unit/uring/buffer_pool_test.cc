@@ -39,6 +39,42 @@ TEST(BufferPool, PublishesItsRingAtOnce) {
   EXPECT_EQ(pool.held(), 0u);
 }
 
+TEST(BufferPool, TheRingWidensByHalvesOfItsRoom) {
+  FakeRing ring;
+  BufferPool::Options options = Small(2, 32);
+  options.max_ring_buffers = 8;
+  BufferPool pool(options, ring);
+  for (uint32_t wide : {4u, 8u, 8u}) {
+    pool.WidenRing();
+    EXPECT_EQ(pool.published(), wide);
+    EXPECT_EQ(pool.ring_buffers(), wide);
+  }
+}
+
+// What sessions may hold is the same whether the ring is wide or not, so a wide ring takes nothing from them.
+TEST(BufferPool, AWideRingHoldsNoLess) {
+  for (int widenings : {0, 2}) {
+    FakeRing ring;
+    BufferPool::Options options = Small(2, 12);
+    options.max_ring_buffers = 8;
+    BufferPool pool(options, ring);
+    for (int i = 0; i < widenings; ++i) pool.WidenRing();
+    for (int held = 0; held < 4; ++held) {
+      EXPECT_FALSE(pool.full());
+      pool.Hold(ring.Receive(pool, kBytes));
+    }
+    EXPECT_TRUE(pool.full());
+    EXPECT_EQ(pool.published(), pool.ring_buffers());
+  }
+}
+
+TEST(BufferPool, ARingWithoutRoomStays) {
+  FakeRing ring;
+  BufferPool pool(Small(2, 4), ring);
+  pool.WidenRing();
+  EXPECT_EQ(pool.published(), 2u);
+}
+
 TEST(BufferPool, ReleaseGoesBackToTheRing) {
   FakeRing ring;
   BufferPool pool(Small(2, 4), ring);
