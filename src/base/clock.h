@@ -8,6 +8,7 @@ namespace ringmain {
 using Clock = std::chrono::steady_clock;  // CLOCK_MONOTONIC
 using TimePoint = Clock::time_point;
 using Duration = std::chrono::nanoseconds;
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 

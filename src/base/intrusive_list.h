@@ -1,6 +1,8 @@
 // IntrusiveList: a first-in first-out list whose links are members of its elements; nothing allocates. Thread-bound.
 #pragma once
 
+#include <cstddef>
+
 #include "base/check.h"
 
 namespace ringmain {
@@ -18,6 +20,7 @@ template <typename T, ListLink<T> T::*Link>
 class IntrusiveList {
  public:
   bool empty() const { return head_ == nullptr; }
+  size_t size() const { return size_; }
 
   // REQUIRES: not in a list that uses the same link.
   void PushBack(T& element) {
@@ -26,6 +29,7 @@ class IntrusiveList {
     link = {nullptr, tail_, true};
     (tail_ != nullptr ? (tail_->*Link).next : head_) = &element;
     tail_ = &element;
+    ++size_;
   }
   // Null when empty.
   T* PopFront() {
@@ -40,11 +44,13 @@ class IntrusiveList {
     (link.previous != nullptr ? (link.previous->*Link).next : head_) = link.next;
     (link.next != nullptr ? (link.next->*Link).previous : tail_) = link.previous;
     link = {};
+    --size_;
   }
 
  private:
   T* head_ = nullptr;
   T* tail_ = nullptr;
+  size_t size_ = 0;
 };
 
 }  // namespace ringmain

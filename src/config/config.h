@@ -92,6 +92,8 @@ inline constexpr size_t kMaxConfigFileBytes = 4 << 20;
 
 struct Config {
   std::optional<uint32_t> workers;  // none: the CPUs this process may use
+  // Before a worker sleeps it looks for work that long: shorter round trips for a core kept busy. 0 is off.
+  microseconds busy_poll{0};
   SocketAddress admin_listen;       // kDefaultAdminAddress unless configured; never unix
   std::optional<SocketAddress> metrics_listen;
   LogConfig log;

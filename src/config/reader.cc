@@ -16,6 +16,7 @@ constexpr size_t kMaxQuoted = 80;
 constexpr size_t kMaxName = 64;
 constexpr std::string_view kNumberForm = "a whole number";
 constexpr std::string_view kDurationForm = "a duration such as 250ms, 2s, 10m or 1h";
+constexpr std::string_view kFineDurationForm = "a duration such as 50us, 1ms or 1s";
 constexpr std::string_view kSizeForm = "a size such as 512B, 64KiB, 16MiB or 1GiB";
 
 std::string KindOf(const YAML::Node& node) {
@@ -225,6 +226,16 @@ void MapReader::TimeOrOff(std::string_view key, milliseconds min, milliseconds m
   if (value->text() == kOff)
     *out = milliseconds(0);
   else if (auto time = TimeInRange(*value, min, max, kOff, errors_))
+    *out = *time;
+}
+
+void MapReader::MicrosecondsOrOff(std::string_view key, microseconds min, microseconds max, microseconds* out) {
+  const Value* value = FindScalar(key);
+  if (value == nullptr) return;
+  if (value->text() == kOff)
+    *out = microseconds(0);
+  else if (auto time = InRange<microseconds>(*value, min, max, kOff, kFineDurationForm, ParseFineDuration, FormatFineDuration,
+                                             errors_))
     *out = *time;
 }
 

@@ -99,6 +99,7 @@ class MapReader {
   void Time(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   // `off` is zero.
   void TimeOrOff(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
+  void MicrosecondsOrOff(std::string_view key, microseconds min, microseconds max, microseconds* out);
   void SecondsOrOff(std::string_view key, seconds min, seconds max, seconds* out);
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);

@@ -16,6 +16,7 @@ constexpr uint64_t kMinBuffer = 16 << 10;
 constexpr uint64_t kMaxBuffer = 64 << 20;
 constexpr uint64_t kMinMemory = 1 << 20;
 constexpr uint64_t kMaxMemory = 64ull << 40;
+constexpr microseconds kMaxBusyPoll = seconds(1);
 constexpr milliseconds kMaxIdle = hours(24 * 365);
 // The kernel allows 32767 s (MAX_TCP_KEEPIDLE in include/net/tcp.h).
 constexpr seconds kMaxKeepalive = hours(9);
@@ -51,6 +52,7 @@ class SchemaReader {
     config_.admin_listen = SocketAddress::Parse(kDefaultAdminAddress).value();
     MapReader map({root, PlaceOf(root.Mark()), "the file"}, errors_);
     map.NumberOr(kAuto, "workers", 1, kMaxWorkers, &config_.workers);
+    map.MicrosecondsOrOff("busy_poll", microseconds(1), kMaxBusyPoll, &config_.busy_poll);
     if (const Value* value = map.Find("admin")) ReadAdmin(*value);
     if (const Value* value = map.Find("metrics")) ReadMetrics(*value);
     if (const Value* value = map.Find("log")) ReadLog(*value);

@@ -16,6 +16,7 @@ struct Unit {
 
 // Smallest first.
 constexpr std::array<Unit, 4> kDurations{{{"ms", 1}, {"s", 1000}, {"m", 60 * 1000}, {"h", 60 * 60 * 1000}}};
+constexpr std::array<Unit, 3> kFineDurations{{{"us", 1}, {"ms", 1000}, {"s", 1000 * 1000}}};
 constexpr std::array<Unit, 5> kSizes{
     {{"B", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}}};
 
@@ -61,6 +62,13 @@ std::optional<milliseconds> ParseDuration(std::string_view text) {
   return milliseconds(*value);
 }
 
+std::optional<microseconds> ParseFineDuration(std::string_view text) {
+  constexpr auto kMax = std::chrono::duration_cast<microseconds>(Duration::max());
+  std::optional<uint64_t> value = ParseWithUnit(text, kFineDurations, kMax.count());
+  if (!value) return std::nullopt;
+  return microseconds(*value);
+}
+
 std::optional<uint64_t> ParseSize(std::string_view text) {
   return ParseWithUnit(text, kSizes, std::numeric_limits<uint64_t>::max());
 }
@@ -68,6 +76,8 @@ std::optional<uint64_t> ParseSize(std::string_view text) {
 std::string FormatDuration(milliseconds value) {
   return value.count() == 0 ? "0s" : FormatWithUnit(value.count(), kDurations);
 }
+
+std::string FormatFineDuration(microseconds value) { return FormatWithUnit(value.count(), kFineDurations); }
 
 std::string FormatSize(uint64_t bytes) { return FormatWithUnit(bytes, kSizes); }
 

@@ -17,10 +17,13 @@ namespace ringmain {
 // None if `text` is not of the form.
 std::optional<uint64_t> ParseNumber(std::string_view text);
 std::optional<milliseconds> ParseDuration(std::string_view text);
+// Knows `us`, too.
+std::optional<microseconds> ParseFineDuration(std::string_view text);
 std::optional<uint64_t> ParseSize(std::string_view text);  // bytes
 
 // The form that the parsers take, in the largest unit that holds the value exactly. REQUIRES: not negative.
 std::string FormatDuration(milliseconds value);
+std::string FormatFineDuration(microseconds value);
 std::string FormatSize(uint64_t bytes);
 
 }  // namespace ringmain

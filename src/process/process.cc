@@ -229,6 +229,7 @@ absl::Status Process::StartWorkers(const Features& features) {
   uint64_t memory = config_->limits.memory_bytes.value_or(UsableMemoryBytes() / 4);
   options.buffers = BufferOptions(config_->limits, memory, workers_count_);
   options.max_pipes = MaxPipes(files_, workers_count_);
+  options.busy_poll = config_->busy_poll;
   options.high_water = static_cast<uint32_t>(config_->limits.buffer_per_direction_bytes);
   for (uint32_t id = 0; id < workers_count_; ++id) {
     std::vector<WorkerListener> listeners(config_->listeners.size());

@@ -14,8 +14,8 @@ namespace {
 constexpr uint8_t kCalmReceives = 16;
 // So many receives in a row that filled their buffer are bulk.
 constexpr uint8_t kBulkReceives = 4;
-// What one direction splices in one turn, so that it does not keep the others waiting.
-constexpr uint32_t kSpliceTurnBytes = 512 << 10;
+// What one direction splices in one turn: what a pipe holds, for each call into the kernel has a price of its own.
+constexpr uint32_t kSpliceRoundBytes = 1 << 20;
 // So many rounds in a row, each moving less than this, are not bulk any more.
 constexpr uint32_t kSmallSplice = 16 << 10;
 constexpr uint8_t kSmallSplices = 16;
@@ -284,6 +284,10 @@ bool Relay::BorrowPipe() {
 RelayEvent Relay::MoveSpliced(Counter& bytes) {
   if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
   Io& io = env_->io;
+  if (queued_ == 0 && !ended_ && env_->splice_budget < kSmallSplice) {
+    ReleasePipe();
+    return RelayEvent::kDeferred;
+  }
   if (pipe_ == BufferPool::kNone && !ended_ && !BorrowPipe()) {
     LeaveSpliced();
     return RelayEvent::kNone;
@@ -306,11 +310,12 @@ RelayEvent Relay::MoveSpliced(Counter& bytes) {
         return RelayEvent::kNone;
       }
     }
-    if (ended_ || moved >= kSpliceTurnBytes) break;
-    int received = io.SpliceToPipe(source_, pipe_, kSpliceTurnBytes);
+    if (ended_ || moved >= kSpliceRoundBytes || env_->splice_budget < kSmallSplice) break;
+    int received = io.SpliceToPipe(source_, pipe_, std::min(kSpliceRoundBytes, env_->splice_budget));
     if (received > 0) {
       queued_ = static_cast<uint32_t>(received);
       received_ += queued_;
+      env_->splice_budget -= queued_;
       continue;
     }
     if (received == -EAGAIN || received == -EINTR) break;

@@ -43,6 +43,8 @@ struct RelayEnv {
   BufferPool& buffers;
   uint32_t high_water;         // bytes a direction may hold; more than two buffers
   uint64_t spliced_bytes = 0;  // sent through pipes since whoever counts them last looked
+  // What may still be taken into pipes in this turn, by all. Whoever finds it used up has its turn in the next one.
+  uint32_t splice_budget = 0;
 };
 
 enum class RelayEvent : uint8_t {
@@ -50,6 +52,7 @@ enum class RelayEvent : uint8_t {
   kSourceEnded,  // the source sent its last byte (FIN)
   kSourceReset,  // the source is gone: reset, timed out, or broken on its sending side
   kSinkFailed,   // the sink takes no more bytes
+  kDeferred,     // there may be something to splice, but this turn's budget is used up; call Pump in the next one
   kStarved,      // there is something to read and no receive buffer was free; call Feed when one is
 };
 

@@ -39,8 +39,14 @@ Quiet QuietLimit(const Session& session) {
 
 }  // namespace
 
-Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer)
-    : io_(io), env_{io, buffers, high_water}, cells_(cells), observer_(observer), timers_(io.Now()) {
+Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
+                   uint32_t splice_turn_bytes)
+    : io_(io),
+      env_{io, buffers, high_water},
+      splice_turn_bytes_(splice_turn_bytes),
+      cells_(cells),
+      observer_(observer),
+      timers_(io.Now()) {
   RINGMAIN_CHECK(high_water > 2 * buffers.buffer_bytes());
 }
 
@@ -96,7 +102,9 @@ void Sessions::Handle(const Completion& completion) {
 }
 
 void Sessions::Flush() {
-  while (Session* session = dirty_.PopFront()) {
+  env_.splice_budget = splice_turn_bytes_;
+  for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
+    Session* session = dirty_.PopFront();
     if (session->state == SessionState::kClosing) continue;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       Counter& bytes = session->route->listener_cells->bytes[static_cast<size_t>(direction)];
@@ -233,6 +241,9 @@ void Sessions::OnRelayEvent(Session& session, Direction direction, RelayEvent ev
       return;
     case RelayEvent::kSinkFailed:
       OnSinkFailed(session, direction);
+      return;
+    case RelayEvent::kDeferred:
+      if (!session.dirty.linked) dirty_.PushBack(session);
       return;
     case RelayEvent::kStarved:
       cells_.receive_starvations.Add();

@@ -43,9 +43,12 @@ class Sessions {
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
   static constexpr uint8_t kQuietChecks = 8;
+  // What is spliced in one turn, by all sessions: it takes some half a millisecond, and so long a small message may have to wait.
+  static constexpr uint32_t kSpliceTurnBytes = 2 << 20;
 
   // Everything passed outlives it.
-  Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer);
+  Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
+           uint32_t splice_turn_bytes = kSpliceTurnBytes);
   // REQUIRES: size() == 0.
   ~Sessions() = default;
 
@@ -56,6 +59,8 @@ class Sessions {
   void RunTimers(TimePoint now);
   // Ends the turn: arms what the completions made necessary.
   void Flush();
+  // Bulk that had to give way to others is left: the next turn should not wait for a completion.
+  bool has_deferred() const { return !dirty_.empty(); }
   // Starts closing every session.
   void CloseAll(CloseReason reason);
 
@@ -94,6 +99,7 @@ class Sessions {
 
   Io& io_;
   RelayEnv env_;
+  const uint32_t splice_turn_bytes_;
   WorkerCells& cells_;
   SessionObserver& observer_;
   TimerWheel timers_;

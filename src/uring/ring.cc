@@ -28,6 +28,12 @@ RingSize Halve(RingSize size) {
   return {std::max(size.submissions / 2, kSmallest.submissions), std::max(size.completions / 2, kSmallest.completions)};
 }
 
+// EINTR: a signal. EBUSY: completions must be reaped before more is submitted. EAGAIN, ENOMEM: no memory for requests; the rest
+// stays queued and goes with the next call.
+void CheckSubmitted(int result) {
+  RINGMAIN_CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN || result == -ENOMEM);
+}
+
 }  // namespace
 
 RingSize RingSizeForMemlock(uint64_t memlock_bytes, uint32_t rings) {
@@ -77,16 +83,17 @@ io_uring_sqe* Ring::NextSqe() {
 
 void Ring::SubmitAndWait() {
   ++enters_;
-  int result = io_uring_submit_and_wait(&ring_, 1);
-  // EINTR: a signal. EBUSY: completions must be reaped before more is submitted. EAGAIN: out of memory for requests; the rest
-  // stays queued and goes with the next call.
-  RINGMAIN_CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN || result == -ENOMEM);
+  CheckSubmitted(io_uring_submit_and_wait(&ring_, 1));
+}
+
+void Ring::SubmitAndPoll() {
+  ++enters_;
+  CheckSubmitted(io_uring_submit_and_get_events(&ring_));
 }
 
 void Ring::Submit() {
   ++enters_;
-  int result = io_uring_submit(&ring_);
-  RINGMAIN_CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN || result == -ENOMEM);
+  CheckSubmitted(io_uring_submit(&ring_));
 }
 
 void Ring::Cancel(Token target) {

@@ -36,6 +36,8 @@ class Ring {
   io_uring_sqe* NextSqe();
   // Submits what is queued and waits until at least one completion can be reaped, or a signal arrives.
   void SubmitAndWait();
+  // The same without waiting: completions that are due can be reaped after it.
+  void SubmitAndPoll();
   // Submits what is queued without waiting.
   void Submit();
 
@@ -52,6 +54,8 @@ class Ring {
     completions_ += count;
     return count;
   }
+
+  bool has_completions() const { return io_uring_cq_ready(&ring_) > 0; }
 
   // Cancels one armed operation by its user_data. The request's own completion is Op::kCancel; ignore it. Only the target's own
   // final completion retires the target.

@@ -106,7 +106,7 @@ absl::Status Worker::SetUp() {
 
 void Worker::Loop() {
   while (true) {
-    ring_->SubmitAndWait();
+    Wait();
     bool timed = ++turn_ % kLoopTurnSampling == 0;
     TimePoint start = timed ? Clock::now() : TimePoint();
     unsigned completions = ring_->Reap([this](const Completion& completion) { Handle(completion); });
@@ -119,6 +119,23 @@ void Worker::Loop() {
     if (timed) cells_.loop_turn.Observe(Clock::now() - start);
     if (finish_ && sessions_->size() == 0 && waiting_.empty() && AllListeningClosed()) return;
   }
+}
+
+void Worker::Wait() {
+  if (sessions_->has_deferred())
+    ring_->SubmitAndPoll();
+  else if (options_.busy_poll.count() == 0 || !BusyPoll())
+    ring_->SubmitAndWait();
+}
+
+// True once completions are there; false after the time in which none came.
+bool Worker::BusyPoll() {
+  TimePoint end = Clock::now() + options_.busy_poll;
+  do {
+    ring_->SubmitAndPoll();
+    if (ring_->has_completions()) return true;
+  } while (Clock::now() < end);
+  return false;
 }
 
 void Worker::CountTurn(unsigned completions) {

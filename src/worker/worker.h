@@ -61,6 +61,7 @@ class Worker final : private SessionObserver {
     BufferPool::Options buffers;
     uint16_t max_pipes = 0;
     uint32_t high_water = 256 << 10;
+    Duration busy_poll{};  // looks for completions that long before it sleeps; zero is off
   };
   enum Command : uint32_t {
     kStopAccepting = 1,  // serve what waits in the accept queues, close the listening sockets
@@ -106,6 +107,8 @@ class Worker final : private SessionObserver {
   void Main(std::promise<absl::Status> set_up);
   absl::Status SetUp();
   void Loop();
+  void Wait();
+  bool BusyPoll();
   void Handle(const Completion& completion);
   void CountTurn(unsigned completions);
 

@@ -86,7 +86,7 @@ bool Driver::Step(bool time_passes) {
 
 void Driver::ListChoices(bool time_passes) {
   choices_.clear();
-  if (world_.io().completions() > 0) Add(Event::kTurn, nullptr, options_.turn_weight);
+  if (world_.io().completions() > 0 || world_.sessions().has_deferred()) Add(Event::kTurn, nullptr, options_.turn_weight);
   for (SimSocket& socket : world_.io().sockets()) {
     if (socket.closed) continue;
     ListKernel(socket);

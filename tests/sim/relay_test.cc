@@ -119,6 +119,7 @@ class RelayRun {
         fed_ = true;
       }
     }
+    env_.splice_budget = UINT32_MAX;
     if (relay_.Pump(bytes_) == RelayEvent::kSinkFailed) relay_.Discard();
     if (fed_ && pool_.published() > 0) {
       fed_ = false;

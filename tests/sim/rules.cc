@@ -208,6 +208,8 @@ void Rules::CheckPool() {
 
 // A pipe is lent while there are bytes in it, and no longer.
 void Rules::CheckPipes() {
+  world_.report().Expect(world_.io().piped_in_turn() <= world_.options().splice_turn_bytes, world_.io().piped_in_turn(),
+                         " bytes spliced in one turn");
   for (const SimPipe& pipe : world_.io().pipes()) {
     world_.report().Expect(!pipe.lent || pipe.bytes > 0, "a pipe is lent for nothing");
     world_.report().Expect(!pipe.lent || !pipe.source->session->closed, "a pipe is lent to a session that has ended");

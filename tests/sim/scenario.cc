@@ -91,6 +91,7 @@ void AddPipes(Random& random, const std::shared_ptr<Random>& later, WorldOptions
   world.abilities.splice = true;
   for (uint64_t i = random.Below(4); i > 0; --i)
     world.pipes.push_back(static_cast<uint32_t>(random.Between(4 << 10, 64 << 10)));
+  if (random.OneIn(2)) world.splice_turn_bytes = static_cast<uint32_t>(random.Between(16 << 10, 128 << 10));
   bool refuses = random.OneIn(3), limits = random.OneIn(2);
   world.pipe_refused = [=] { return refuses && later->OneIn(3); };
   world.splice_limit = [=] {

@@ -124,6 +124,7 @@ class SimIo final : public Io, public BufferPublisher {
   SimSession* last_closed() const { return last_closed_; }
   const std::vector<SimPipe>& pipes() const { return pipes_; }
   uint64_t Piped(const SimSocket& source) const;           // bytes from it that are in a pipe
+  uint32_t piped_in_turn() const { return piped_in_turn_; }  // into pipes since the last Flush began
   uint32_t most_spliced() const { return most_spliced_; }  // into one socket in one turn
   void set_phase(Phase phase);
   // The relay is tested without sessions: what Connect does otherwise.
@@ -175,6 +176,7 @@ class SimIo final : public Io, public BufferPublisher {
   std::deque<Posted> posted_;
   std::vector<SimPipe> pipes_;
   uint32_t most_spliced_ = 0;
+  uint32_t piped_in_turn_ = 0;
 };
 
 }  // namespace ringmain::sim

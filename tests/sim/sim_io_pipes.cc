@@ -79,6 +79,7 @@ int SimIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {
     lent->source = source;
     lent->position = std::exchange(source->taken, source->taken + static_cast<uint64_t>(result));
     lent->bytes = static_cast<uint32_t>(result);
+    piped_in_turn_ += lent->bytes;
     source->splice_begins += std::exchange(source->spliced, true) ? 0 : 1;
   } else if (limit <= 0) {
     result = limit == 0 || limit == -ENOBUFS ? -EAGAIN : limit;
@@ -153,6 +154,7 @@ uint64_t SimIo::Piped(const SimSocket& source) const {
 void SimIo::set_phase(Phase phase) {
   phase_ = phase;
   if (phase != Phase::kFlush) return;
+  piped_in_turn_ = 0;
   for (SimSocket& socket : sockets_) socket.spliced_in_turn = 0;
 }
 

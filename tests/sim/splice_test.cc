@@ -1,5 +1,6 @@
 // Bulk is spliced: when a direction changes from buffers to a pipe and back, and that its stream stays whole.
 #include <memory>
+#include <utility>
 
 #include "directed.h"
 
@@ -18,6 +19,7 @@ class Splice : public Directed {
     options.buffers = {kBuffer, 8, 8 * kBuffer};
     options.high_water = 16 * kBuffer;
     options.pipes = {kPipe};
+    options.splice_turn_bytes = turn_bytes_;
     options.pipe_refused = [refused = refused_] { return *refused; };
     Start(options);
     SimSession& session = Established();
@@ -47,6 +49,19 @@ class Splice : public Directed {
     EXPECT_EQ(pipe().bytes, left);
     return session;
   }
+  // Two that have 150,000 bytes each, and the next turn knows.
+  std::pair<SimSession&, SimSession&> OpenTwoBusy() {
+    SimSession& first = OpenSpliced();
+    SimSession& second = Established();
+    second.server->script.send_capacity = kLots;
+    for (int i = 0; i < 4; ++i) Send(second, kBuffer);
+    EXPECT_TRUE(Polls(second));
+    for (SimSession* session : {&first, &second}) {
+      world_->io().PeerSends(*session->client, 150'000);
+      world_->io().CarryOutReceivePoll(*session->client);
+    }
+    return {first, second};
+  }
   void MakeRoom(SimSession& session) {
     session.server->script.send_capacity = kLots;
     RunUntilQuiet();
@@ -60,6 +75,7 @@ class Splice : public Directed {
   }
   const SimPipe& pipe() const { return world_->io().pipes()[0]; }
 
+  uint32_t turn_bytes_ = Sessions::kSpliceTurnBytes;
   std::shared_ptr<bool> refused_ = std::make_shared<bool>(false);
 };
 
@@ -239,12 +255,41 @@ TEST_F(Splice, OthersGetTheirTurn) {
   world_->io().PeerSends(*session.client, 3 << 20);
   world_->io().CarryOutReceivePoll(*session.client);
   Turn();
-  EXPECT_EQ(session.server->spliced_in_turn, 512u << 10);
+  EXPECT_EQ(session.server->spliced_in_turn, 1u << 20);
   EXPECT_TRUE(Polls(session));
   EXPECT_FALSE(pipe().lent);
   RunUntilQuiet();
   EXPECT_EQ(session.server->accepted, session.client->arrived);
-  EXPECT_LT(world_->io().most_spliced(), (512u << 10) + kPipe);
+  EXPECT_LT(world_->io().most_spliced(), (1u << 20) + kPipe);
+}
+
+// A turn splices so much in all. Who comes too late has its turn in the next, before those that come anew, and nothing is armed for it
+// meanwhile: the next turn does not wait.
+TEST_F(Splice, OneTurnHasABudgetForAll) {
+  turn_bytes_ = 100'000;
+  auto [first, second] = OpenTwoBusy();
+  Turn();
+  EXPECT_EQ(first.server->spliced_in_turn, 100'000u);
+  EXPECT_EQ(second.server->spliced_in_turn, 0u);
+  EXPECT_TRUE(world_->sessions().has_deferred());
+  EXPECT_FALSE(second.client->receive.has_value());
+  world_->io().CarryOutReceivePoll(*first.client);
+  Turn();
+  EXPECT_EQ(second.server->spliced_in_turn, 100'000u);
+  EXPECT_EQ(first.server->spliced_in_turn, 0u);
+  RunUntilQuiet();
+  EXPECT_FALSE(world_->sessions().has_deferred());
+  for (SimSession* session : {&first, &second}) EXPECT_EQ(session->server->accepted, session->client->arrived);
+}
+
+TEST_F(Splice, ADeferredOneCanBeClosed) {
+  turn_bytes_ = 100'000;
+  OpenTwoBusy();
+  Turn();
+  ASSERT_TRUE(world_->sessions().has_deferred());
+  world_->CloseAll(CloseReason::kShutdown);
+  Turn();
+  EXPECT_FALSE(world_->sessions().has_deferred());
 }
 
 // A flow that starved while it was buffered needs no buffer any more.

@@ -38,7 +38,7 @@ World::World(const WorldOptions& options, Report& report)
       pool_(HardLimit(options.buffers), io_),
       upstream_(MakeUpstreamConfig(options), MakeBalancer(options.balance)),
       server_cells_(options.servers),
-      sessions_(io_, pool_, options.high_water, worker_cells_, *this) {
+      sessions_(io_, pool_, options.high_water, worker_cells_, *this, options.splice_turn_bytes) {
   route_.upstream = &upstream_;
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;

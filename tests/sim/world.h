@@ -28,6 +28,7 @@ struct WorldOptions {
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
   std::vector<uint32_t> pipes;  // the size of each
+  uint32_t splice_turn_bytes = Sessions::kSpliceTurnBytes;
   std::function<bool()> pipe_refused = [] { return false; };
   std::function<int()> splice_limit = [] { return INT_MAX; };
 };

@@ -28,6 +28,7 @@ std::shared_ptr<const Config> Load(const std::string& yaml) {
 TEST(LoadTest, HasTheDocumentedDefaults) {
   auto config = Load(kSmallest);
   EXPECT_EQ(config->workers, std::nullopt);
+  EXPECT_EQ(config->busy_poll, microseconds(0));
   EXPECT_EQ(config->admin_listen.ToString(), "127.0.0.1:9900");
   EXPECT_FALSE(config->metrics_listen.has_value());
   EXPECT_EQ(config->log.level, LogLevel::kInfo);
@@ -65,6 +66,7 @@ TEST(LoadTest, HasTheDocumentedDefaults) {
 TEST(LoadTest, ReadsEveryKey) {
   auto config = Load(R"(
 workers: 4
+busy_poll: 50us
 admin: { listen: "0.0.0.0:9000" }
 metrics: { listen: "[::]:9001" }
 log: { level: warn, format: json }
@@ -99,6 +101,7 @@ upstreams:
       - { address: "[::1]:7001" }
 )");
   EXPECT_EQ(config->workers, 4u);
+  EXPECT_EQ(config->busy_poll, microseconds(50));
   EXPECT_EQ(config->admin_listen.ToString(), "0.0.0.0:9000");
   EXPECT_EQ(config->metrics_listen->ToString(), "[::]:9001");
   EXPECT_EQ(config->log.level, LogLevel::kWarn);

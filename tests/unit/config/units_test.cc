@@ -26,6 +26,17 @@ TEST(UnitsTest, RefusesOtherDurations) {
     EXPECT_FALSE(ParseDuration(text).has_value()) << text;
 }
 
+TEST(UnitsTest, ReadsFineDurations) {
+  EXPECT_EQ(ParseFineDuration("50us"), microseconds(50));
+  EXPECT_EQ(ParseFineDuration("2ms"), milliseconds(2));
+  EXPECT_EQ(ParseFineDuration("1s"), seconds(1));
+  for (const char* text : {"", "us", "50", "1m", "1h", "-1us", "1.5us", "50 us", "50ns", "off"})
+    EXPECT_FALSE(ParseFineDuration(text).has_value()) << text;
+  EXPECT_EQ(FormatFineDuration(microseconds(1500)), "1500us");
+  EXPECT_EQ(FormatFineDuration(milliseconds(3)), "3ms");
+  EXPECT_EQ(FormatFineDuration(seconds(1)), "1s");
+}
+
 TEST(UnitsTest, ReadsEverySizeUnit) {
   EXPECT_EQ(ParseSize("512B"), 512u);
   EXPECT_EQ(ParseSize("64KiB"), 64u << 10);
