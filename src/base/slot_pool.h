@@ -49,18 +49,26 @@ class SlotPool {
 
   // Null if the slot is free or belongs to another generation.
   T* Find(uint32_t index, uint32_t generation) {
-    if (index >= chunks_.size() * kChunk) return nullptr;
+    if (index >= slots()) return nullptr;
     Slot& slot = SlotAt(index);
     return slot.used && slot.generation == generation ? slot.object() : nullptr;
   }
 
+  // The object in a slot, null if it is free. REQUIRES: index < slots().
+  T* At(uint32_t index) {
+    Slot& slot = SlotAt(index);
+    return slot.used ? slot.object() : nullptr;
+  }
+
   size_t size() const { return size_; }
+  // Slots there are, in use or free; their indices are 0 to slots() - 1.
+  uint32_t slots() const { return static_cast<uint32_t>(chunks_.size() * kChunk); }
 
   // `visit(T&)` for every object in use; it may destroy the one it is given.
   template <typename Visit>
   void ForEach(Visit&& visit) {
-    for (uint32_t index = 0; index < chunks_.size() * kChunk; ++index)
-      if (Slot& slot = SlotAt(index); slot.used) visit(*slot.object());
+    for (uint32_t index = 0; index < slots(); ++index)
+      if (T* object = At(index)) visit(*object);
   }
 
  private:

@@ -65,6 +65,7 @@ struct WorkerCells {
   Gauge buffers_held;           // of those, held by sessions whose receiver is slow
   Gauge buffer_bytes;           // memory of all buffers that exist
   Counter spliced_bytes;        // payload that went through kernel pipes; the rest went through buffers
+  std::array<Gauge, kRelayModes> relays;  // directions of established sessions, by RelayMode
   Gauge pipes;                  // kernel pipes that exist
   Gauge pipes_lent;             // kernel pipes with bytes in them, because a receiver is slow
   DurationHistogram<kLoopTurnBounds> loop_turn;  // from wake-up to the next wait; one turn of kLoopTurnSampling

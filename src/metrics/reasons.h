@@ -1,4 +1,4 @@
-// The words for how a session ends and why a connect fails. Metrics, logs and status use the same ones.
+// The words for what a session does, how it ends and why a connect fails. Metrics, logs and status use the same ones.
 #pragma once
 
 #include <array>
@@ -49,5 +49,22 @@ constexpr Direction Opposite(Direction direction) {
   return direction == Direction::kToServer ? Direction::kToClient : Direction::kToServer;
 }
 inline constexpr std::array<std::string_view, 2> kDirectionNames = {"to_server", "to_client"};
+
+// How a direction carries its bytes, also the value of the `mode` label.
+enum class RelayMode : uint8_t { kBuffered, kSpliced };
+inline constexpr std::array<std::string_view, 2> kRelayModeNames = {"buffered", "spliced"};
+inline constexpr size_t kRelayModes = kRelayModeNames.size();
+static_assert(static_cast<size_t>(RelayMode::kSpliced) + 1 == kRelayModes);
+inline std::string_view ToString(RelayMode mode) { return kRelayModeNames[static_cast<size_t>(mode)]; }
+
+// The life of a session. From any state but the last a session may go to kClosing; there is no way back.
+enum class SessionState : uint8_t {
+  kConnecting,   // the client is here; a server is being connected, or the last try has just failed
+  kEstablished,  // both sides are connected
+  kClosing,      // everything armed was asked to end; waiting for the final completions
+};
+inline constexpr std::array<std::string_view, 3> kSessionStateNames = {"connecting", "established", "closing"};
+static_assert(static_cast<size_t>(SessionState::kClosing) + 1 == kSessionStateNames.size());
+inline std::string_view ToString(SessionState state) { return kSessionStateNames[static_cast<size_t>(state)]; }
 
 }  // namespace ringmain

@@ -268,9 +268,15 @@ bool Relay::WantsSplice() {
   if (run_ < kBulkReceives || receiving_ || sending_ || queued_ > 0 || sink_ < 0 || ended_ || discarding_) return false;
   run_ = 0;
   if (!env_->io.abilities().splice || !BorrowPipe()) return false;  // buffers do as well, and after another run it is tried again
-  spliced_ = true;
+  SetMode(RelayMode::kSpliced);
   multishot_ = starved_ = false;
   return true;
+}
+
+void Relay::SetMode(RelayMode to) {
+  env_->modes[static_cast<size_t>(mode())].Add(-1);
+  spliced_ = to == RelayMode::kSpliced;
+  env_->modes[static_cast<size_t>(to)].Add(1);
 }
 
 bool Relay::BorrowPipe() {
@@ -347,7 +353,7 @@ void Relay::EndSpliceRound(uint32_t moved) {
 // which the end of a broken stream looks like an orderly one. Completions come in order; splice(2) would overtake them.
 void Relay::LeaveSpliced() {
   run_ = 0;
-  spliced_ = false;
+  SetMode(RelayMode::kBuffered);
   poll_first_ = true;  // what the last receive said about the source is long past
   UseSingleReceives();
   ArmReceive();

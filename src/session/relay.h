@@ -28,9 +28,11 @@
 // Thread-bound; it belongs to its session.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "metrics/cells.h"
+#include "metrics/reasons.h"
 #include "uring/buffer_pool.h"
 #include "uring/io.h"
 #include "uring/token.h"
@@ -41,8 +43,9 @@ namespace ringmain {
 struct RelayEnv {
   Io& io;
   BufferPool& buffers;
-  uint32_t high_water;         // bytes a direction may hold; more than two buffers
-  uint64_t spliced_bytes = 0;  // sent through pipes since whoever counts them last looked
+  uint32_t high_water;                    // bytes a direction may hold; more than two buffers
+  std::array<Gauge, kRelayModes>& modes;  // kept up to date at each change of a relay's mode
+  uint64_t spliced_bytes = 0;             // sent through pipes since whoever counts them last looked
   // What may still be taken into pipes in this turn, by all. Whoever finds it used up has its turn in the next one.
   uint32_t splice_budget = 0;
 };
@@ -107,7 +110,7 @@ class alignas(64) Relay {
   // The source ended or the sink is gone: this direction is over but for what is still to be sent.
   bool over() const { return ended_ || discarding_; }
   bool starved() const { return starved_; }
-  bool spliced() const { return spliced_; }
+  RelayMode mode() const { return spliced_ ? RelayMode::kSpliced : RelayMode::kBuffered; }
   uint32_t queued() const { return queued_; }
   uint64_t received() const { return received_; }
   uint64_t sent() const { return sent_; }
@@ -122,6 +125,7 @@ class alignas(64) Relay {
   void DropQueue();
   bool WantsReceive() const;
   bool WantsSplice();
+  void SetMode(RelayMode to);
   bool BorrowPipe();
   RelayEvent MoveSpliced(Counter& bytes);
   void EndSpliceRound(uint32_t moved);

@@ -28,13 +28,6 @@ struct Route {
   Duration half_closed_timeout{};  // zero is off
 };
 
-// The life of a session. From any state but the last a session may go to kClosing; there is no way back.
-enum class SessionState : uint8_t {
-  kConnecting,   // the client is here; a server is being connected, or the last try has just failed
-  kEstablished,  // both sides are connected
-  kClosing,      // everything armed was asked to end; waiting for the final completions
-};
-
 // Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
 struct Session : TimerWheel::Timer {
   Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, const Route& route_in, int client)
@@ -52,6 +45,10 @@ struct Session : TimerWheel::Timer {
   };
 
   Relay& relay(Direction direction) { return relays[static_cast<size_t>(direction)]; }
+
+  // In the cache line of the timer, which has room.
+  uint64_t number = 0;        // counts the sessions that its worker opened, from 1
+  TimePoint last_byte_at{};   // when a sweep last found that bytes had come from either side; at first, when it was opened
 
   // Written per message.
   std::array<Relay, 2> relays;  // by Direction

@@ -42,7 +42,7 @@ Quiet QuietLimit(const Session& session) {
 Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
                    uint32_t splice_turn_bytes)
     : io_(io),
-      env_{io, buffers, high_water},
+      env_{io, buffers, high_water, cells.relays},
       splice_turn_bytes_(splice_turn_bytes),
       cells_(cells),
       observer_(observer),
@@ -52,7 +52,8 @@ Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells
 
 void Sessions::Open(int client, const Route& route) {
   Session& session = pool_.Create(env_, route, client);
-  session.accepted_at = io_.Now();
+  session.number = ++opened_;
+  session.accepted_at = session.last_byte_at = io_.Now();
   route.listener_cells->active.Add(1);
   cells_.sessions.Add(1);
   session.relay(Direction::kToServer).SetSource(client);
@@ -215,6 +216,7 @@ void Sessions::Establish(Session& session) {
   route.upstream_cells->connect_duration.Observe(now - session.connect_started_at);
   route.server_cells[session.server()]->connects.Add();
   session.state = SessionState::kEstablished;
+  for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);
   session.relay(Direction::kToClient).SetSource(session.server_fd);
   StartQuietTimer(session, now);
@@ -354,6 +356,8 @@ void Sessions::OnTimer(Session& session, TimePoint now) {
 
 void Sessions::Close(Session& session, CloseReason reason) {
   if (session.state == SessionState::kClosing) return;
+  if (session.state == SessionState::kEstablished)
+    for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(-1);
   session.state = SessionState::kClosing;
   session.reason = reason;
   session.reset |= IsRefusal(reason);

@@ -15,6 +15,7 @@
 #include "base/intrusive_list.h"
 #include "base/slot_pool.h"
 #include "base/timer_wheel.h"
+#include "metrics/session_list.h"
 #include "session/session.h"
 #include "uring/io.h"
 
@@ -68,6 +69,11 @@ class Sessions {
   std::optional<TimePoint> NextWakeUp() const;
   size_t size() const { return pool_.size(); }
 
+  // Appends what there is to say of the sessions in up to `slots` slots, from slot `first` on, until `records` holds `most`. Returns the
+  // slot to go on from, if there is more: a slot holds one session or none, and the walk starts at 0 and asks again when it likes, so
+  // that it passes each session once that is there all the time. REQUIRES: `first` is 0 or was returned.
+  std::optional<uint32_t> List(uint32_t first, uint32_t slots, size_t most, std::vector<SessionRecord>& records);
+
  private:
   void StartConnect(Session& session, CloseReason last_failure);
   void OnConnect(Session& session, int result);
@@ -93,6 +99,7 @@ class Sessions {
   };
   void RunChecks(std::span<const Check> checks);
   void FeedStarved();
+  SessionRecord Describe(Session& session, TimePoint now);
   void Close(Session& session, CloseReason reason);
   void FinishClose(Session& session);
   void SettleReason(Session& session, CloseReason reason);
@@ -104,6 +111,7 @@ class Sessions {
   SessionObserver& observer_;
   TimerWheel timers_;
   SlotPool<Session> pool_;
+  uint64_t opened_ = 0;
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
   IntrusiveList<Session, &Session::lively> lively_;

@@ -26,6 +26,7 @@ void Sessions::Sweep(TimePoint now) {
       Relay& relay = session->relay(direction);
       Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
       bool received = relay.received() != swept.received;
+      if (received) session->last_byte_at = now;
       if (relay.unwatched()) {
         checks_.push_back({session, direction});
         keep = true;

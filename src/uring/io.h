@@ -86,6 +86,8 @@ class Io {
   virtual int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) = 0;
   // Fills in which of `files` have an event to report at this moment (poll(2), without waiting).
   virtual void PollNow(std::span<pollfd> files) = 0;
+  // Whom a socket is connected to (getpeername); none once it is not connected any more.
+  virtual std::optional<SocketAddress> PeerAddress(int fd) = 0;
   virtual TimePoint Now() = 0;
 };
 

@@ -151,4 +151,11 @@ void RingIo::CloseWithReset(int fd) {
   close(fd);
 }
 
+std::optional<SocketAddress> RingIo::PeerAddress(int fd) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof(address);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
+  return SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&address), length);
+}
+
 }  // namespace ringmain

@@ -41,6 +41,7 @@ class RingIo final : public Io, private BufferPublisher {
   int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
   void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
+  std::optional<SocketAddress> PeerAddress(int fd) override;
   TimePoint Now() override { return Clock::now(); }
 
  private:

@@ -150,7 +150,8 @@ class RelayRun {
              .splice_limit = [this] { return random_.OneIn(2) ? INT_MAX : static_cast<int>(random_.Below(8192)); }},
             report_};
   BufferPool pool_{{4096, 4, 12 * 4096}, io_};
-  RelayEnv env_{io_, pool_, 5 * 4096};
+  std::array<Gauge, kRelayModes> modes_;
+  RelayEnv env_{io_, pool_, 5 * 4096, modes_};
   Counter bytes_;
   SimSocket& client_ = io_.AddClient({});
   SimSocket& server_ = io_.sockets()[static_cast<size_t>(io_.OpenSocket(AF_INET, {}))];

@@ -152,6 +152,7 @@ void Rules::AfterTurn() {
   CheckTotals();
   CheckPool();
   CheckPipes();
+  CheckList();
   for (const SimSession& session : world_.io().sessions()) {
     if (session.closed || session.closing) continue;
     CheckQueue(*session.client, session.established ? session.server : nullptr);
@@ -214,6 +215,52 @@ void Rules::CheckPipes() {
     world_.report().Expect(!pipe.lent || pipe.bytes > 0, "a pipe is lent for nothing");
     world_.report().Expect(!pipe.lent || !pipe.source->session->closed, "a pipe is lent to a session that has ended");
   }
+}
+
+void Rules::CheckList() {
+  Report& report = world_.report();
+  const std::deque<SimSession>& sessions = world_.io().sessions();
+  list_.clear();
+  for (std::optional<uint32_t> slot = 0; slot.has_value();) slot = world_.sessions().List(*slot, 7, SIZE_MAX, list_);
+  report.Expect(list_.size() == world_.sessions().size(), list_.size(), " sessions listed");
+  std::array<int64_t, kRelayModes> modes{};
+  for (const SessionRecord& record : list_) {
+    if (!report.Expect(record.number > 0 && record.number <= sessions.size(), "no session has number ", record.number)) return;
+    const SimSession& session = sessions[record.number - 1];
+    report.Expect(!session.closed, "session ", record.number, " is listed and has ended");
+    report.Expect((record.state == SessionState::kClosing) == session.closing, "session ", record.number, " is listed as ",
+                  std::string(ToString(record.state)));
+    if (session.closing) continue;
+    report.Expect((record.state == SessionState::kEstablished) == session.established, "session ", record.number,
+                  " is listed as ", std::string(ToString(record.state)));
+    report.Expect(record.client.has_value() != session.client->broken, "the client of session ", record.number);
+    CheckRelayRecord(record.relays[0], *session.client, session.established ? session.server : nullptr);
+    if (!session.established) continue;
+    CheckRelayRecord(record.relays[1], *session.server, session.client);
+    for (const RelayRecord& relay : record.relays) ++modes[static_cast<size_t>(relay.mode)];
+  }
+  for (size_t i = 0; i < kRelayModes; ++i)
+    report.Expect(world_.worker_cells().relays[i].value() == modes[i], "the gauge of ", std::string(kRelayModeNames[i]),
+                  " relays is ", world_.worker_cells().relays[i].value(), ", not ", modes[i]);
+}
+
+void Rules::CheckRelayRecord(const RelayRecord& record, const SimSocket& source, const SimSocket* sink) {
+  Report& report = world_.report();
+  bool spliced = record.mode == RelayMode::kSpliced;
+  ReceiveKind armed = !source.receive.has_value()  ? ReceiveKind::kNone
+                      : source.receive->poll       ? ReceiveKind::kPoll
+                      : source.receive->multishot ? ReceiveKind::kMultishot
+                                                   : ReceiveKind::kSingle;
+  // One that has ended is still armed for the proxy until it handles the completion.
+  report.Expect(record.receive == armed || armed == ReceiveKind::kNone, "fd ", source.fd, " is listed with a ", std::string(ToString(record.receive)), " receive");
+  report.Expect(armed == ReceiveKind::kNone || spliced == (armed == ReceiveKind::kPoll), "fd ", source.fd, " is listed as ",
+                std::string(ToString(record.mode)));
+  report.Expect(spliced || world_.io().Piped(source) == 0, "fd ", source.fd, " is listed as buffered with bytes in a pipe");
+  report.Expect(record.received == source.received_handled, "fd ", source.fd, " is listed with ", record.received,
+                " bytes received, not ", source.received_handled);
+  report.Expect(record.sent == (sink == nullptr ? 0 : sink->sent_handled), "fd ", source.fd, " is listed with ", record.sent,
+                " bytes sent");
+  report.Expect(record.ended == source.ended(), "fd ", source.fd, " is listed as", record.ended ? "" : " not", " ended");
 }
 
 void Rules::CheckQueue(const SimSocket& source, const SimSocket* sink) {

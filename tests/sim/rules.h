@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "metrics/reasons.h"
+#include "metrics/session_list.h"
 #include "sim_socket.h"
 #include "uring/token.h"
 
@@ -39,6 +40,10 @@ class Rules {
   void CheckTotals();
   void CheckPool();
   void CheckPipes();
+  // What sessions say of themselves is what was seen of them, and the gauges of modes add it up.
+  void CheckList();
+  // Of one direction, as below.
+  void CheckRelayRecord(const RelayRecord& record, const SimSocket& source, const SimSocket* sink);
   // One direction; `sink` is null while no server is connected.
   void CheckQueue(const SimSocket& source, const SimSocket* sink);
   void CheckTimers(const SimSession& session);
@@ -53,6 +58,7 @@ class Rules {
   Duration QuietLimit(const SimSession& session) const;
 
   World& world_;
+  std::vector<SessionRecord> list_;
   std::array<uint64_t, kCloseReasons> closed_{};
   std::vector<std::array<uint64_t, kConnectFailures>> expected_failures_;  // by server
   std::vector<std::array<uint64_t, kConnectFailures>> seen_failures_;

@@ -155,6 +155,15 @@ void SimIo::PollNow(std::span<pollfd> files) {
   }
 }
 
+// A client's port is its fd.
+std::optional<SocketAddress> SimIo::PeerAddress(int fd) {
+  SimSocket* socket = Usable(fd, "question for its peer");
+  if (socket == nullptr || socket->broken) return std::nullopt;
+  SocketAddress address = SocketAddress::Parse("10.0.0.2:1").value();
+  address.set_port(static_cast<uint16_t>(fd));
+  return address;
+}
+
 void SimIo::CloseSocket(int fd, bool reset) {
   SimSocket* socket = Usable(fd, "close");
   if (socket == nullptr) return;

@@ -66,6 +66,7 @@ class SimIo final : public Io, public BufferPublisher {
   void DiscardPipe(uint16_t pipe) override;
   int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
+  std::optional<SocketAddress> PeerAddress(int fd) override;
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
 

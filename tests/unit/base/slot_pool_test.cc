@@ -28,6 +28,19 @@ TEST(SlotPool, AStaleGenerationFindsNothing) {
   pool.Destroy(index);
 }
 
+TEST(SlotPool, AFreeSlotHoldsNothing) {
+  SlotPool<Item, 2> pool;
+  EXPECT_EQ(pool.slots(), 0u);
+  Item& first = pool.Create(1);
+  EXPECT_EQ(pool.slots(), 2u);
+  EXPECT_EQ(pool.At(first.index), &first);
+  EXPECT_EQ(pool.At(1 - first.index), nullptr);
+  uint32_t index = first.index;
+  pool.Destroy(index);
+  EXPECT_EQ(pool.At(index), nullptr);
+  EXPECT_EQ(pool.slots(), 2u);
+}
+
 TEST(SlotPool, AddressesStay) {
   SlotPool<Item, 2> pool;
   std::set<Item*> items;

@@ -41,6 +41,7 @@ class FakeIo final : public Io {
     ++resets;
   }
   void PollNow(std::span<pollfd>) override {}
+  std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
   void Poll(Token, int, short) override {}
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
   void ReleasePipe(uint16_t) override {}

@@ -5,6 +5,7 @@
 
 #include "metrics/board.h"
 #include "metrics/reasons.h"
+#include "metrics/session_list.h"
 
 namespace ringmain {
 namespace {
@@ -31,6 +32,15 @@ TEST(Reasons, NamesAreDistinct) {
   EXPECT_EQ(ToString(CloseReason::kClientClosed), "client_closed");
   EXPECT_EQ(ToString(CloseReason::kNoFiles), "no_files");
   EXPECT_EQ(ToString(CloseReason::kError), "error");
+}
+
+TEST(Reasons, WhatSessionsDoHasItsWord) {
+  EXPECT_EQ(ToString(RelayMode::kBuffered), "buffered");
+  EXPECT_EQ(ToString(RelayMode::kSpliced), "spliced");
+  EXPECT_EQ(ToString(SessionState::kConnecting), "connecting");
+  EXPECT_EQ(ToString(SessionState::kClosing), "closing");
+  EXPECT_EQ(ToString(ReceiveKind::kPoll), "poll");
+  EXPECT_EQ(SessionId(3, 17), "3-17");
 }
 
 TEST(Reasons, ConnectErrorsHaveTheirWord) {

@@ -1,0 +1,62 @@
+// What workers tell of their live sessions when somebody asks.
+//
+// Plain values, not cells: a worker writes a record while it walks its sessions, hands all over when it is through, and no one changes
+// them any more. A list is as consistent as that allows: what it says of one session was true at one moment, each session has its own.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/socket_address.h"
+#include "metrics/reasons.h"
+
+namespace ringmain {
+
+// What is armed on the source of a direction.
+enum class ReceiveKind : uint8_t {
+  kNone,  // nothing: the stream has ended, its bytes have nowhere to go, or no server is connected yet
+  kSingle,
+  kMultishot,
+  kPoll,  // spliced: bytes are moved when they are announced
+};
+inline constexpr std::array<std::string_view, 4> kReceiveKindNames = {"none", "single", "multishot", "poll"};
+static_assert(static_cast<size_t>(ReceiveKind::kPoll) + 1 == kReceiveKindNames.size());
+inline std::string_view ToString(ReceiveKind kind) { return kReceiveKindNames[static_cast<size_t>(kind)]; }
+
+// One direction.
+struct RelayRecord {
+  RelayMode mode = RelayMode::kBuffered;
+  ReceiveKind receive = ReceiveKind::kNone;
+  bool ended = false;  // the source will bring no more bytes
+  uint64_t received = 0;  // bytes
+  uint64_t sent = 0;      // bytes
+  uint32_t queued = 0;    // bytes received and not sent; what else is missing in `sent` was discarded
+};
+
+struct SessionRecord {
+  uint32_t worker = 0;
+  uint64_t number = 0;
+  uint32_t listener = 0;                // index in the configuration
+  std::optional<uint16_t> server;       // index in the listener's upstream; none: not connected, and not being connected
+  std::optional<SocketAddress> client;  // none: the socket is not connected any more
+  SessionState state = SessionState::kConnecting;
+  Duration age{};
+  Duration idle{};  // since a byte last came from either side, to within a tenth of a second
+  std::array<RelayRecord, 2> relays;  // by Direction
+};
+
+struct SessionList {
+  uint64_t total = 0;  // live sessions of the process, those that are not listed included
+  std::vector<SessionRecord> sessions;
+  std::vector<uint32_t> missing_workers;  // they did not answer in time; their sessions are not listed
+};
+
+// What a session is called in the status and in logs. The number counts the sessions that the worker opened, so that a name is not used
+// again while the process lives.
+inline std::string SessionId(uint32_t worker, uint64_t number) { return std::to_string(worker) + "-" + std::to_string(number); }
+
+}  // namespace ringmain

@@ -1,0 +1,45 @@
+// What sessions are doing, for those who ask from outside.
+#include <algorithm>
+
+#include "session/sessions.h"
+
+namespace ringmain {
+namespace {
+
+ReceiveKind KindOfReceive(const Relay& relay) {
+  if (!relay.receiving()) return ReceiveKind::kNone;
+  if (relay.mode() == RelayMode::kSpliced) return ReceiveKind::kPoll;
+  return relay.multishot() ? ReceiveKind::kMultishot : ReceiveKind::kSingle;
+}
+
+}  // namespace
+
+std::optional<uint32_t> Sessions::List(uint32_t first, uint32_t slots, size_t most, std::vector<SessionRecord>& records) {
+  TimePoint now = io_.Now();
+  uint32_t end = first + std::min(slots, pool_.slots() - first);
+  for (uint32_t index = first; index < end; ++index) {
+    if (records.size() >= most) return std::nullopt;
+    if (Session* session = pool_.At(index)) records.push_back(Describe(*session, now));
+  }
+  return end < pool_.slots() ? std::optional(end) : std::nullopt;
+}
+
+SessionRecord Sessions::Describe(Session& session, TimePoint now) {
+  SessionRecord record;
+  record.number = session.number;
+  record.listener = session.route->listener;
+  if (session.has_server) record.server = session.server();
+  record.client = io_.PeerAddress(session.client_fd);
+  record.state = session.state;
+  record.age = now - session.accepted_at;
+  record.idle = now - session.last_byte_at;
+  for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
+    const Relay& relay = session.relay(direction);
+    if (relay.received() != session.swept[static_cast<size_t>(direction)].received) record.idle = {};  // since the last sweep
+    record.relays[static_cast<size_t>(direction)] = {relay.mode(), KindOfReceive(relay), relay.ended(),
+                                                     relay.received(), relay.sent(), relay.queued()};
+  }
+  return record;
+}
+
+}  // namespace ringmain
