@@ -175,6 +175,14 @@ void AddWorkers(const Board& board, Families& families) {
     for (size_t i = 0; i < board.workers.size(); ++i)
       AddSample(family, label(i), (board.workers[i].*metric.cell).value());
   }
+  auto& relays = AddGauge(families, "ringmain_worker_relays",
+                          "Directions of established sessions, by how they carry their bytes now.");
+  for (size_t i = 0; i < board.workers.size(); ++i)
+    for (size_t mode = 0; mode < kRelayModes; ++mode) {
+      Labels labels = label(i);
+      labels.push_back({"mode", Word(kRelayModeNames[mode])});
+      AddSample(relays, std::move(labels), board.workers[i].relays[mode].value());
+    }
   auto& turn = AddHistogram(families, "ringmain_worker_loop_turn_seconds",
                             "Time from a wake-up of the worker to its next wait, of a sample of the turns.");
   for (size_t i = 0; i < board.workers.size(); ++i) {

@@ -38,6 +38,7 @@ TEST(MetricsText, AddsUpWorkers) {
   sample.upstream.server(1).set_up(false);
   sample.board.workers[1].enters.Add(9);
   sample.board.workers[0].buffers_held.Set(6);
+  sample.board.workers[1].relays[static_cast<size_t>(RelayMode::kSpliced)].Set(3);
 
   ExpectLines(
       RenderMetrics(sample.View()),
@@ -57,6 +58,8 @@ TEST(MetricsText, AddsUpWorkers) {
           R"(ringmain_worker_enters_total{worker="0"} 0)",
           R"(ringmain_worker_enters_total{worker="1"} 9)",
           R"(ringmain_worker_buffers_held{worker="0"} 6)",
+          R"(ringmain_worker_relays{worker="0",mode="buffered"} 0)",
+          R"(ringmain_worker_relays{worker="1",mode="spliced"} 3)",
           R"(ringmain_build_info{version=")" RINGMAIN_VERSION R"("} 1)",
           R"(ringmain_max_connections 1000)",
           R"(ringmain_ready 1)",
