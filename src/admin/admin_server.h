@@ -1,12 +1,13 @@
 // AdminServer: the HTTP side of ringmain: /metrics, /healthz, /readyz, /api/v1/status and control.
 //
 // Its threads are civetweb's. They read atomics of the other threads and immutable objects, take no lock a worker could wait for, and
-// change nothing. Control (none exists yet) will go through callbacks of `AdminView` into process, after RefusePost (routes.h).
+// change nothing. The list of sessions they ask for, through `AdminView::list_sessions`. Control (none exists yet) will go through callbacks of `AdminView` into process, after RefusePost (routes.h).
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +18,7 @@
 #include "base/socket_address.h"
 #include "config/config.h"
 #include "metrics/board.h"
+#include "metrics/session_list.h"
 #include "upstream/upstream.h"
 
 namespace ringmain {
@@ -32,7 +34,12 @@ struct AdminView {
   std::chrono::system_clock::time_point start_time;
   const std::atomic<bool>* ready = nullptr;     // listening and not draining
   const std::atomic<bool>* draining = nullptr;
+  std::function<SessionList(uint32_t most)> list_sessions;  // called by several threads at once; may take a second or so
 };
+
+// Sessions in a status, unless `?sessions=` says otherwise, and at most.
+inline constexpr uint32_t kDefaultSessions = 100;
+inline constexpr uint32_t kMostSessions = 10000;
 
 // File descriptors that an AdminServer may hold at once: the process keeps them out of what sessions may use.
 inline constexpr uint32_t kAdminFileDescriptors = 64;
@@ -56,7 +63,7 @@ class AdminServer {
 std::string_view StateName(const AdminView& view);
 // The body of GET /metrics, in the Prometheus text format 0.0.4. Exposed for tests.
 std::string RenderMetrics(const AdminView& view);
-// The body of GET /api/v1/status. Exposed for tests.
-std::string RenderStatusJson(const AdminView& view);
+// The body of GET /api/v1/status, with up to `sessions` sessions. Exposed for tests.
+std::string RenderStatusJson(const AdminView& view, uint32_t sessions = kDefaultSessions);
 
 }  // namespace ringmain

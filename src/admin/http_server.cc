@@ -185,6 +185,7 @@ HttpResponse CivetwebServer::Handle(const mg_connection* connection) const {
   };
   HttpRequest request{.method = info->request_method,
                       .path = info->local_uri,
+                      .query = info->query_string == nullptr ? "" : info->query_string,
                       .host = header("Host"),
                       .content_type = header("Content-Type"),
                       .bound = listen_};

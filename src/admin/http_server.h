@@ -27,6 +27,7 @@ inline constexpr std::chrono::seconds kHttpTimeout{
 struct HttpRequest {
   std::string method;
   std::string path;          // decoded, without query and dot segments
+  std::string query;         // as it came, without the question mark
   std::string host;          // the header; empty if there is none
   std::string content_type;  // the header; empty if there is none
   SocketAddress bound;       // the address this server is bound to

@@ -1,6 +1,8 @@
 #include "admin/routes.h"
 
+#include <algorithm>
 #include <array>
+#include <charconv>
 #include <string_view>
 
 #include "absl/strings/ascii.h"
@@ -10,22 +12,40 @@
 namespace ringmain {
 namespace {
 
-HttpResponse Metrics(const AdminView& view) {
+HttpResponse Metrics(const AdminView& view, const HttpRequest&) {
   return {.body = RenderMetrics(view), .content_type = "text/plain; version=0.0.4; charset=utf-8"};
 }
 
-HttpResponse Healthz(const AdminView&) { return {.body = "ok\n"}; }
+HttpResponse Healthz(const AdminView&, const HttpRequest&) { return {.body = "ok\n"}; }
 
-HttpResponse Readyz(const AdminView& view) {
+HttpResponse Readyz(const AdminView& view, const HttpRequest&) {
   std::string_view state = StateName(view);
   return {.status = state == "ready" ? 200 : 503, .body = std::string(state) + "\n"};
 }
 
-HttpResponse Status(const AdminView& view) {
-  return {.body = RenderStatusJson(view), .content_type = "application/json; charset=utf-8"};
+// The value of `sessions` in the query, the last one if there are several; none if it is no number of sessions.
+std::optional<uint32_t> SessionsWanted(std::string_view query) {
+  uint32_t wanted = kDefaultSessions;
+  while (!query.empty()) {
+    std::string_view parameter = query.substr(0, query.find('&'));
+    query.remove_prefix(std::min(parameter.size() + 1, query.size()));
+    std::string_view name = parameter.substr(0, parameter.find('='));
+    if (name != "sessions") continue;
+    std::string_view value = parameter.substr(std::min(name.size() + 1, parameter.size()));
+    auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), wanted);
+    if (error != std::errc() || end != value.data() + value.size() || wanted > kMostSessions) return std::nullopt;
+  }
+  return wanted;
 }
 
-HttpResponse Index(const AdminView&) {
+HttpResponse Status(const AdminView& view, const HttpRequest& request) {
+  std::optional<uint32_t> sessions = SessionsWanted(request.query);
+  if (!sessions.has_value())
+    return {.status = 400, .body = absl::StrCat("sessions: write a number from 0 to ", kMostSessions, ", as in ?sessions=1000\n")};
+  return {.body = RenderStatusJson(view, *sessions), .content_type = "application/json; charset=utf-8"};
+}
+
+HttpResponse Index(const AdminView&, const HttpRequest&) {
   return {
       .body =
           "<!DOCTYPE html>\n<html lang=\"en\"><head><title>ringmain</title></head><body><h1>ringmain " RINGMAIN_VERSION
@@ -38,7 +58,7 @@ HttpResponse Index(const AdminView&) {
 struct Page {
   std::string_view path;
   bool on_metrics_listener;
-  HttpResponse (*get)(const AdminView&);
+  HttpResponse (*get)(const AdminView&, const HttpRequest&);
 };
 constexpr std::array<Page, 5> kPages = {{
     {"/metrics", true, &Metrics},
@@ -70,7 +90,7 @@ HttpResponse Route(const AdminView& view, RouteSet set, const HttpRequest& reque
   }
   for (const Page& page : kPages) {
     if (page.path != request.path || (set == RouteSet::kMetrics && !page.on_metrics_listener)) continue;
-    if (request.method == "GET" || request.method == "HEAD") return page.get(view);
+    if (request.method == "GET" || request.method == "HEAD") return page.get(view, request);
     return {.status = 405, .body = "method not allowed\n", .allow = "GET, HEAD"};
   }
   return {.status = 404, .body = "not found\n"};

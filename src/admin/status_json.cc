@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "admin/admin_server.h"
@@ -66,6 +67,8 @@ Json UpstreamStatus(const Upstream& upstream, const UpstreamMetrics& metrics) {
 }
 
 Json Worker(size_t index, const WorkerCells& cells) {
+  Json relays = Json::object();
+  for (size_t i = 0; i < kRelayModes; ++i) relays[std::string(kRelayModeNames[i])] = cells.relays[i].value();
   return {{"worker", index},
           {"sessions", cells.sessions.value()},
           {"completions_total", cells.completions.value()},
@@ -79,7 +82,44 @@ Json Worker(size_t index, const WorkerCells& cells) {
           {"pipes", cells.pipes.value()},
           {"pipes_lent", cells.pipes_lent.value()},
           {"spliced_bytes", cells.spliced_bytes.value()},
+          {"relays", relays},
           {"buffer_bytes", cells.buffer_bytes.value()}};
+}
+
+double Seconds(Duration duration) { return std::round(std::chrono::duration<double, std::milli>(duration).count()) / 1000; }
+
+Json Relay(const RelayRecord& relay) {
+  return {{"mode", std::string(ToString(relay.mode))},
+          {"receive", std::string(ToString(relay.receive))},
+          {"ended", relay.ended},
+          {"received_bytes", relay.received},
+          {"sent_bytes", relay.sent},
+          {"queued_bytes", relay.queued}};
+}
+
+Json Session(const AdminView& view, const SessionRecord& session) {
+  const ListenerConfig& listener = view.config->listeners.at(session.listener);
+  Json server = nullptr;
+  for (const Upstream* upstream : view.upstreams)
+    if (session.server.has_value() && upstream->name() == listener.upstream) server = upstream->server(*session.server).name();
+  Json json = {{"id", SessionId(session.worker, session.number)},
+               {"worker", session.worker},
+               {"listener", listener.name},
+               {"upstream", listener.upstream},
+               {"server", server},
+               {"client", session.client.has_value() ? Json(session.client->ToString()) : Json(nullptr)},
+               {"state", std::string(ToString(session.state))},
+               {"age_seconds", Seconds(session.age)},
+               {"idle_seconds", Seconds(session.idle)}};
+  for (size_t i = 0; i < kDirectionNames.size(); ++i) json[std::string(kDirectionNames[i])] = Relay(session.relays[i]);
+  return json;
+}
+
+Json Sessions(const AdminView& view, uint32_t most) {
+  SessionList sessions = view.list_sessions(most);
+  Json list = Json::array();
+  for (const SessionRecord& session : sessions.sessions) list.push_back(Session(view, session));
+  return {{"total", sessions.total}, {"missing_workers", sessions.missing_workers}, {"list", std::move(list)}};
 }
 
 std::string Iso8601(std::chrono::system_clock::time_point time) {
@@ -93,7 +133,7 @@ std::string Iso8601(std::chrono::system_clock::time_point time) {
 
 }  // namespace
 
-std::string RenderStatusJson(const AdminView& view) {
+std::string RenderStatusJson(const AdminView& view, uint32_t sessions) {
   using std::chrono::system_clock;
   auto uptime = std::chrono::duration_cast<std::chrono::seconds>(system_clock::now() - view.start_time).count();
   Json status = {{"version", RINGMAIN_VERSION},
@@ -115,6 +155,7 @@ std::string RenderStatusJson(const AdminView& view) {
   }
   Json& workers = status["workers"] = Json::array();
   for (size_t i = 0; i < view.board->workers.size(); ++i) workers.push_back(Worker(i, view.board->workers[i]));
+  status["sessions"] = Sessions(view, sessions);
   // A unix path may hold any bytes; JSON may not.
   return status.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -17,6 +17,7 @@
 #include "balance/make_balancer.h"
 #include "health/prober.h"
 #include "log/log.h"
+#include "process/list_sessions.h"
 #include "process/machine.h"
 #include "worker/listening_sockets.h"
 #include "worker/worker.h"
@@ -113,6 +114,7 @@ class Process {
   const uint32_t files_suffice_for_;  // connections
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
+  std::atomic<bool> workers_started_{false};  // all of them: from then on `workers_` is read by the admin side too
   Board board_;
   WorkerShared shared_;
   std::vector<std::unique_ptr<Upstream>> upstreams_;
@@ -243,6 +245,7 @@ absl::Status Process::StartWorkers(const Features& features) {
     if (absl::Status status = worker->Start(); !status.ok()) return status;
     workers_.push_back(std::move(worker));
   }
+  workers_started_.store(true, std::memory_order_release);
   return absl::OkStatus();
 }
 
@@ -260,6 +263,9 @@ absl::Status Process::StartAdmin(const Features& features) {
   view.start_time = std::chrono::system_clock::now();
   view.ready = &ready_;
   view.draining = &draining_;
+  view.list_sessions = [this](uint32_t most) {
+    return workers_started_.load(std::memory_order_acquire) ? ListSessions(workers_, board_, most) : SessionList();
+  };
   absl::StatusOr<std::unique_ptr<AdminServer>> admin = AdminServer::Start(std::move(view));
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);

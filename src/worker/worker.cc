@@ -69,6 +69,12 @@ void Worker::Post(uint32_t commands) {
   eventfd_write(wake_.get(), 1);  // only fails when a wake-up is due anyway
 }
 
+std::future<std::vector<SessionRecord>> Worker::ListSessions(size_t most, TimePoint give_up) {
+  auto list = listing_.Ask(most, give_up);
+  Post(0);
+  return list;
+}
+
 void Worker::Join() {
   if (thread_.joinable()) thread_.join();
 }
@@ -83,6 +89,7 @@ void Worker::Main(std::promise<absl::Status> set_up) {
   }
   set_up.set_value(status);
   if (status.ok()) Loop();
+  listing_.Close();
   sessions_.reset();
   io_.reset();
   ring_.reset();
@@ -173,6 +180,7 @@ void Worker::OnWake() {
   eventfd_read(wake_.get(), &count);
   ring_->Poll({Op::kWake, 0, 0}, wake_.get(), POLLIN);
   OnCommands(commands_.exchange(0, std::memory_order_acquire));
+  if (listing_.Serve(*sessions_, Clock::now())) Post(0);  // another turn
 }
 
 void Worker::OnCommands(uint32_t commands) {

@@ -1,7 +1,7 @@
 // Worker: one thread, one ring, its own listening sockets, buffers, timers and sessions. It never waits for another thread.
 //
 // Shared with other workers are, per connection and never per message: the servers (upstream/), the connection limits, and the log
-// limiters. Other threads talk to a worker only through Post.
+// limiters. Other threads talk to a worker only through Post and ListSessions.
 #pragma once
 
 #include <atomic>
@@ -21,6 +21,7 @@
 #include "uring/ring_io.h"
 #include "uring/ring_timer.h"
 #include "worker/connection_limit.h"
+#include "worker/session_listing.h"
 
 namespace ringmain {
 
@@ -86,6 +87,9 @@ class Worker final : private SessionObserver {
   absl::Status Start();
   // Thread-safe. `commands` is a set of Command bits.
   void Post(uint32_t commands);
+  // Thread-safe. A list of up to `most` sessions; after the end of the thread an empty one, at once. What is not there at `give_up` need
+  // not come any more. REQUIRES: Start succeeded.
+  std::future<std::vector<SessionRecord>> ListSessions(size_t most, TimePoint give_up);
   // Waits for the end of the thread (Post kStopAccepting | kFinish first).
   void Join();
 
@@ -143,6 +147,7 @@ class Worker final : private SessionObserver {
 
   // Written by any thread.
   std::atomic<uint32_t> commands_{0};
+  SessionListing listing_;
   UniqueFd wake_;  // an eventfd: the ring watches it
 
   // The worker thread's own.

@@ -152,10 +152,16 @@ class Ringmain:
         finally:
             connection.close()
 
-    def status(self):
-        code, body = self.get("/api/v1/status")
+    def status(self, query=""):
+        code, body = self.get("/api/v1/status" + query)
         assert code == 200
         return json.loads(body)
+
+    def sessions(self, most=10000):
+        """The live sessions as the status lists them."""
+        sessions = self.status(f"?sessions={most}")["sessions"]
+        assert sessions["missing_workers"] == []
+        return sessions["list"]
 
     def metrics(self):
         code, body = self.get("/metrics")

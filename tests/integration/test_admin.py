@@ -32,6 +32,7 @@ WORKER_WORDS = [
     "overflows",
     "accept_pauses",
     "loop_turn",
+    "relays",
 ]
 CHECK = {"type": "tcp", "interval": "100ms", "timeout": "500ms", "rise": 1, "fall": 1}
 

@@ -91,6 +91,69 @@ TEST(RefusePost, NeedsJsonAndTheBoundHost) {
   }
 }
 
+TEST(Routes, StatusTakesANumberOfSessions) {
+  Sample sample;
+  auto status = [&](std::string query) {
+    HttpRequest request = Request("GET", "/api/v1/status");
+    request.query = std::move(query);
+    return Route(sample.View(), RouteSet::kAll, request);
+  };
+  struct {
+    const char* query;
+    uint32_t asked_for;
+  } good[] = {{"", 100},          {"sessions=0", 0},      {"sessions=1", 1},       {"sessions=10000", 10000},
+              {"a=b&sessions=7", 7}, {"sessions=7&a", 7}, {"sessionsx=8&&", 100}, {"sessions=3&sessions=4", 4}};
+  for (const auto& c : good) {
+    EXPECT_EQ(status(c.query).status, 200) << c.query;
+    EXPECT_EQ(sample.asked_for, c.asked_for) << c.query;
+  }
+  for (const char* query : {"sessions", "sessions=", "sessions=10001", "sessions=-1", "sessions=+1", "sessions=1x", "sessions=%31",
+                            "sessions= 1", "sessions=99999999999999999999", "sessions=x&sessions=1", "a=b&sessions=all"}) {
+    sample.asked_for = 12345;
+    HttpResponse refused = status(query);
+    EXPECT_EQ(refused.status, 400) << query;
+    EXPECT_EQ(refused.body, "sessions: write a number from 0 to 10000, as in ?sessions=1000\n");
+    EXPECT_EQ(sample.asked_for, 12345u) << "workers were asked for a bad query";
+  }
+}
+
+TEST(StatusJson, ListsSessions) {
+  Sample sample;
+  SessionRecord connecting;
+  connecting.number = 4;
+  SessionRecord established;
+  established.worker = 1;
+  established.number = 12'345'678'901;
+  established.server = 1;
+  established.client = Address("[2001:db8::1]:5555");
+  established.state = SessionState::kEstablished;
+  established.age = milliseconds(90'061'001);
+  established.idle = std::chrono::microseconds(1499);
+  established.relays[0] = {RelayMode::kSpliced, ReceiveKind::kPoll, true, 1ull << 40, 1000, 24};
+  established.relays[1].receive = ReceiveKind::kMultishot;
+  sample.sessions = {2077, {connecting, established}, {0}};
+
+  auto status = nlohmann::json::parse(RenderStatusJson(sample.View(), 5));
+  EXPECT_EQ(sample.asked_for, 5u);
+  EXPECT_EQ(status["sessions"], nlohmann::json::parse(R"({
+    "total": 2077,
+    "missing_workers": [0],
+    "list": [
+      {"id": "0-4", "worker": 0, "listener": "tunnel", "upstream": "echo", "server": null, "client": null,
+       "state": "connecting", "age_seconds": 0.0, "idle_seconds": 0.0,
+       "to_server": {"mode": "buffered", "receive": "none", "ended": false,
+                     "received_bytes": 0, "sent_bytes": 0, "queued_bytes": 0},
+       "to_client": {"mode": "buffered", "receive": "none", "ended": false,
+                     "received_bytes": 0, "sent_bytes": 0, "queued_bytes": 0}},
+      {"id": "1-12345678901", "worker": 1, "listener": "tunnel", "upstream": "echo", "server": "unix:/run/\"b\".sock",
+       "client": "[2001:db8::1]:5555", "state": "established", "age_seconds": 90061.001, "idle_seconds": 0.001,
+       "to_server": {"mode": "spliced", "receive": "poll", "ended": true,
+                     "received_bytes": 1099511627776, "sent_bytes": 1000, "queued_bytes": 24},
+       "to_client": {"mode": "buffered", "receive": "multishot", "ended": false,
+                     "received_bytes": 0, "sent_bytes": 0, "queued_bytes": 0}}
+    ]})"));
+}
+
 TEST(StatusJson, SaysWhatIs) {
   Sample sample;
   sample.listener(0).accepted.Add(5);
@@ -102,6 +165,7 @@ TEST(StatusJson, SaysWhatIs) {
   sample.server(1).cells[1].connect_failures[static_cast<size_t>(ConnectFailure::kTimeout)].Add(1);
   sample.board.workers[1].accept_paused.Set(1);
   sample.board.workers[1].completions.Add(11);
+  sample.board.workers[1].relays[static_cast<size_t>(RelayMode::kSpliced)].Set(3);
   sample.draining = true;
 
   auto status = nlohmann::json::parse(RenderStatusJson(sample.View()));
@@ -141,6 +205,7 @@ TEST(StatusJson, SaysWhatIs) {
   ASSERT_EQ(status["workers"].size(), 2u);
   EXPECT_EQ(status["workers"][1]["accept_paused"], true);
   EXPECT_EQ(status["workers"][1]["completions_total"], 11);
+  EXPECT_EQ(status["workers"][1]["relays"], nlohmann::json::parse(R"({"buffered": 0, "spliced": 3})"));
 }
 
 }  // namespace

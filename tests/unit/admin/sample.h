@@ -47,7 +47,11 @@ struct Sample {
             .features = "multishot defer_taskrun",
             .start_time = std::chrono::system_clock::time_point(std::chrono::milliseconds(1'700'000'000'500)),
             .ready = &ready,
-            .draining = &draining};
+            .draining = &draining,
+            .list_sessions = [this](uint32_t most) {
+              asked_for = most;
+              return sessions;
+            }};
   }
 
   ListenerCells& listener(size_t worker) { return board.listeners[0]->cells[worker]; }
@@ -59,6 +63,8 @@ struct Sample {
   Upstream upstream;
   std::atomic<bool> ready{true};
   std::atomic<bool> draining{false};
+  SessionList sessions;                // what workers answer
+  std::atomic<uint32_t> asked_for{0};  // sessions, the last time
 };
 
 }  // namespace ringmain
