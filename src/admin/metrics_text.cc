@@ -161,6 +161,8 @@ constexpr WorkerMetric<Counter> kWorkerCounters[] = {
      &WorkerCells::receive_starvations},
     {"ringmain_worker_accept_pauses_total", "Times accepting stopped for want of file descriptors or memory.",
      &WorkerCells::accept_pauses},
+    {"ringmain_worker_handed_over_total", "Accepted connections passed to a worker with fewer sessions.",
+     &WorkerCells::handed_over},
 };
 
 void AddWorkers(const Board& board, Families& families) {

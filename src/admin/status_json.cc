@@ -76,6 +76,7 @@ Json Worker(size_t index, const WorkerCells& cells) {
           {"cq_overflows_total", cells.cq_overflows.value()},
           {"receive_starvations_total", cells.receive_starvations.value()},
           {"accept_pauses_total", cells.accept_pauses.value()},
+          {"handed_over_total", cells.handed_over.value()},
           {"accept_paused", cells.accept_paused.value() != 0},
           {"buffers", cells.buffers.value()},
           {"buffers_held", cells.buffers_held.value()},

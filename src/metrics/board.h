@@ -61,6 +61,7 @@ struct WorkerCells {
   Counter receive_starvations;  // receives ended because no buffer was free
   Counter accept_pauses;        // times accepting stopped for want of file descriptors or memory
   Gauge accept_paused;          // 1 while it is stopped
+  Counter handed_over;          // accepted clients passed to another worker
   Gauge buffers;                // receive buffers that exist
   Gauge buffers_held;           // of those, held by sessions whose receiver is slow
   Gauge buffer_bytes;           // memory of all buffers that exist

@@ -80,7 +80,7 @@ class Process {
         files_(RaiseFileLimit()),
         files_suffice_for_(ConnectionsForFiles()),
         board_(workers_count_),
-        shared_(config_->limits.max_connections.value_or(files_suffice_for_), files_suffice_for_) {}
+        shared_(workers_count_, config_->limits.max_connections.value_or(files_suffice_for_), files_suffice_for_) {}
 
   int Run();
 

@@ -385,12 +385,13 @@ void Sessions::FinishClose(Session& session) {
   CloseReason reason = session.reason;
   route.listener_cells->active.Add(-1);
   route.listener_cells->closed[static_cast<size_t>(reason)].Add();
-  route.listener_cells->duration.Observe(io_.Now() - session.accepted_at);
+  Duration lifetime = io_.Now() - session.accepted_at;
+  route.listener_cells->duration.Observe(lifetime);
   cells_.sessions.Add(-1);
   dirty_.Remove(session);
   lively_.Remove(session);
   pool_.Destroy(session.index);
-  observer_.OnClosed(route, reason);
+  observer_.OnClosed(route, reason, lifetime);
 }
 
 }  // namespace ringmain

@@ -25,8 +25,8 @@ namespace ringmain {
 class SessionObserver {
  public:
   virtual ~SessionObserver() = default;
-  // Both sockets are closed and the session is gone.
-  virtual void OnClosed(const Route& route, CloseReason reason) = 0;
+  // Both sockets are closed and the session is gone, `lifetime` after it was opened.
+  virtual void OnClosed(const Route& route, CloseReason reason, Duration lifetime) = 0;
   // A connect failed; another server may be tried.
   virtual void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) = 0;
   // No file descriptor was free for a server's side.

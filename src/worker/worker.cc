@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <new>
@@ -47,7 +48,7 @@ Worker::Worker(Options options, std::vector<WorkerListener> listeners, WorkerSha
       listeners_(std::move(listeners)),
       shared_(shared),
       cells_(cells),
-      wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      inbox_(shared.inboxes[options_.id]) {
   for (WorkerListener& listener : listeners_)
     for (UniqueFd& socket : listener.sockets) acceptors_.push_back({&listener, std::move(socket)});
 }
@@ -55,7 +56,7 @@ Worker::Worker(Options options, std::vector<WorkerListener> listeners, WorkerSha
 Worker::~Worker() { RINGMAIN_CHECK(!thread_.joinable()); }
 
 absl::Status Worker::Start() {
-  if (!wake_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
+  if (inbox_.wake_fd() < 0) return absl::ResourceExhaustedError("no file descriptor left for a worker; raise the limit (ulimit -n)");
   std::promise<absl::Status> set_up;
   std::future<absl::Status> result = set_up.get_future();
   thread_ = std::thread([this, set_up = std::move(set_up)]() mutable { Main(std::move(set_up)); });
@@ -66,7 +67,7 @@ absl::Status Worker::Start() {
 
 void Worker::Post(uint32_t commands) {
   commands_.fetch_or(commands, std::memory_order_release);
-  eventfd_write(wake_.get(), 1);  // only fails when a wake-up is due anyway
+  inbox_.Wake();
 }
 
 std::future<std::vector<SessionRecord>> Worker::ListSessions(size_t most, TimePoint give_up) {
@@ -106,8 +107,9 @@ absl::Status Worker::SetUp() {
   SessionObserver& observer = *this;
   sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
   timer_ = std::make_unique<RingTimer>(*ring_);
-  ring_->Poll({Op::kWake, 0, 0}, wake_.get(), POLLIN);
+  ring_->Poll({Op::kWake, 0, 0}, inbox_.wake_fd(), POLLIN);
   for (uint32_t i = 0; i < acceptors_.size(); ++i) ArmAccept(i);
+  inbox_.set_takes(true);
   return absl::OkStatus();
 }
 
@@ -177,8 +179,9 @@ void Worker::Handle(const Completion& completion) {
 
 void Worker::OnWake() {
   eventfd_t count;
-  eventfd_read(wake_.get(), &count);
-  ring_->Poll({Op::kWake, 0, 0}, wake_.get(), POLLIN);
+  eventfd_read(inbox_.wake_fd(), &count);
+  ring_->Poll({Op::kWake, 0, 0}, inbox_.wake_fd(), POLLIN);
+  TakeIn(inbox_.TakeAll());
   OnCommands(commands_.exchange(0, std::memory_order_acquire));
   if (listing_.Serve(*sessions_, Clock::now())) Post(0);  // another turn
 }
@@ -186,6 +189,8 @@ void Worker::OnWake() {
 void Worker::OnCommands(uint32_t commands) {
   if (commands & kStopAccepting) {
     accepting_ = false;
+    inbox_.set_takes(false);
+    TakeIn(inbox_.Close());
     CancelAccepts();
   }
   if (commands & kFinish) finish_ = true;
@@ -251,11 +256,43 @@ void Worker::Admit(WorkerListener& listener, int client) {
     return;
   }
   if (!waiting_.empty() || !shared_.files.TryAcquire()) {
+    inbox_.AddConnection();
     waiting_.push_back({&listener, UniqueFd(client)});
     PauseAccepting(EMFILE);
     return;
   }
+  if (accepting_ && HandOver(listener, client)) return;
+  inbox_.AddConnection();
   sessions_->Open(client, listener.route);
+}
+
+// Passes the client to a worker with clearly fewer connections. False if there is none: it is still ours.
+//
+// Where many connections come and go, the worker that has just run has fewest and the next to run has most, whatever is passed on. So as
+// many of ours do not count as came and went lately at the average worker: that many of those here may be about to go as well.
+bool Worker::HandOver(const WorkerListener& listener, int client) {
+  PerWorker<Inbox>& inboxes = shared_.inboxes;
+  uint32_t own = inbox_.load().connections;
+  if (inboxes.size() == 1 || own <= kLeastMargin) return false;
+  TimePoint now = Clock::now();
+  uint64_t brief = 0;
+  for (size_t i = 0; i < inboxes.size(); ++i) brief += inboxes[i].brief().Recent(now);
+  own -= static_cast<uint32_t>(std::min<uint64_t>(own, brief / inboxes.size()));
+  std::optional<uint32_t> receiver = ChooseReceiver(options_.id, own, static_cast<uint32_t>(inboxes.size()),
+                                                    [&](uint32_t worker) { return inboxes[worker].load(); });
+  if (!receiver.has_value()) return false;
+  UniqueFd socket(client);
+  if (!inboxes[*receiver].Offer(socket, listener.route.listener)) {
+    static_cast<void>(socket.release());
+    return false;
+  }
+  cells_.handed_over.Add();
+  return true;
+}
+
+// Clients that other workers handed over stay here: none is passed on twice.
+void Worker::TakeIn(std::vector<Inbox::Client> clients) {
+  for (Inbox::Client& client : clients) sessions_->Open(client.socket.release(), listeners_[client.listener].route);
 }
 
 void Worker::Refuse(WorkerListener& listener, int client, CloseReason reason, const ConnectionLimit& limit,
@@ -273,6 +310,7 @@ void Worker::PauseAccepting(int error) {
   retry_at_ = Clock::now() + kAcceptRetry;
   if (paused_) return;
   paused_ = true;
+  inbox_.set_takes(false);
   cells_.accept_pauses.Add();
   cells_.accept_paused.Set(1);
   CancelAccepts();
@@ -296,6 +334,7 @@ void Worker::ResumeAccepting() {
   paused_ = false;
   cells_.accept_paused.Set(0);
   if (!accepting_) return;
+  inbox_.set_takes(true);
   for (uint32_t i = 0; i < acceptors_.size(); ++i)
     if (!acceptors_[i].armed) ArmAccept(i);
 }
@@ -305,6 +344,7 @@ void Worker::DropWaiting(CloseReason reason) {
     client.listener->route.listener_cells->closed[static_cast<size_t>(reason)].Add();
     client.listener->shared->limit.Release();
     shared_.limit.Release();
+    inbox_.RemoveConnection();
     io_->CloseWithReset(client.socket.release());
   }
   waiting_.clear();
@@ -353,11 +393,13 @@ bool Worker::AllListeningClosed() const {
 
 // ---- What sessions report ----
 
-void Worker::OnClosed(const Route& route, CloseReason reason) {
+void Worker::OnClosed(const Route& route, CloseReason reason, Duration lifetime) {
   SharedListener& listener = *listeners_[route.listener].shared;
   listener.limit.Release();
   shared_.limit.Release();
   shared_.files.Release();
+  inbox_.RemoveConnection();
+  inbox_.brief().OnClosed(lifetime, Clock::now());
   resume_ = paused_;
   if (reason != CloseReason::kNoServer) return;
   if (std::optional<uint64_t> more = listener.no_server.Admit(Clock::now()))

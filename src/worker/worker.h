@@ -1,7 +1,8 @@
 // Worker: one thread, one ring, its own listening sockets, buffers, timers and sessions. It never waits for another thread.
 //
-// Shared with other workers are, per connection and never per message: the servers (upstream/), the connection limits, and the log
-// limiters. Other threads talk to a worker only through Post and ListSessions.
+// Shared with other workers are, per connection and never per message: the servers (upstream/), the connection limits, the log limiters
+// and the inboxes. Other threads talk to a worker only through Post and ListSessions; other workers leave clients in its inbox: one that
+// has clearly more connections than the least loaded passes those that it accepts to that one, since the kernel spreads them blindly.
 #pragma once
 
 #include <atomic>
@@ -21,6 +22,7 @@
 #include "uring/ring_io.h"
 #include "uring/ring_timer.h"
 #include "worker/connection_limit.h"
+#include "worker/inbox.h"
 #include "worker/session_listing.h"
 
 namespace ringmain {
@@ -36,8 +38,9 @@ struct SharedListener {
 
 // What the workers share. Outlives them.
 struct WorkerShared {
-  WorkerShared(uint32_t max_connections, uint32_t files_suffice_for)
-      : limit(max_connections), files(files_suffice_for) {}
+  WorkerShared(uint32_t workers, uint32_t max_connections, uint32_t files_suffice_for)
+      : inboxes(workers), limit(max_connections), files(files_suffice_for) {}
+  PerWorker<Inbox> inboxes;
   ConnectionLimit limit;  // surplus is refused
   ConnectionLimit files;  // connections that there are file descriptors for: surplus waits
   LogLimiter refused;
@@ -65,7 +68,7 @@ class Worker final : private SessionObserver {
     Duration busy_poll{};  // looks for completions that long before it sleeps; zero is off
   };
   enum Command : uint32_t {
-    kStopAccepting = 1,  // serve what waits in the accept queues, close the listening sockets
+    kStopAccepting = 1,  // serve what waits in the accept queues and the inbox, close the listening sockets and the inbox
     kFinish = 2,         // end the thread once no session is left
     kCutDrain = 4,       // close every session: CloseReason::kDrainTimeout
     kCutShutdown = 8,    // close every session: CloseReason::kShutdown
@@ -124,6 +127,8 @@ class Worker final : private SessionObserver {
   void ArmAccept(uint32_t index);
   void OnAccept(const Completion& completion);
   void Admit(WorkerListener& listener, int client);
+  bool HandOver(const WorkerListener& listener, int client);
+  void TakeIn(std::vector<Inbox::Client> clients);
   void Refuse(WorkerListener& listener, int client, CloseReason reason, const ConnectionLimit& limit, LogLimiter& log);
   void PauseAccepting(int error);
   void ResumeAccepting();
@@ -135,7 +140,7 @@ class Worker final : private SessionObserver {
   void DrainAcceptQueues();
   bool AllListeningClosed() const;
 
-  void OnClosed(const Route& route, CloseReason reason) override;
+  void OnClosed(const Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnOutOfFiles() override;
 
@@ -146,9 +151,9 @@ class Worker final : private SessionObserver {
   std::thread thread_;
 
   // Written by any thread.
+  Inbox& inbox_;  // the ring watches its wake-up
   std::atomic<uint32_t> commands_{0};
   SessionListing listing_;
-  UniqueFd wake_;  // an eventfd: the ring watches it
 
   // The worker thread's own.
   std::unique_ptr<Ring> ring_;

@@ -65,7 +65,7 @@ class World final : public SessionObserver {
   bool health_changed() const { return health_changed_; }
   Rules& rules() { return rules_; }
 
-  void OnClosed(const Route& route, CloseReason reason) override;
+  void OnClosed(const Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnOutOfFiles() override {}
 
