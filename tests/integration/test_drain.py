@@ -1,5 +1,8 @@
 """SIGTERM: nothing new, what runs runs on up to the timeout, exit 0."""
+import select
 import signal
+import socket
+import struct
 import time
 
 import pytest
@@ -15,6 +18,7 @@ from peers import (
     ping,
     read_exactly,
     reset,
+    unused_address,
     wait_steady,
     wait_until,
 )
@@ -165,6 +169,90 @@ def test_queued_connections_are_served(workers, own, ringmain):
     for client in clients:
         client.close()
     assert proxy.wait() == 0
+
+
+# With fewer descriptors than for 4096 connections it accepts one at a time, so that a long accept queue takes a while.
+FEW_FILES = 8000
+
+
+@pytest.mark.sanitizer
+@pytest.mark.parametrize("cut", ["drain_timeout", "second_signal"])
+def test_nobody_is_let_in_after_the_cut(cut, own, ringmain):
+    """Whoever waits in the accept queue when the sessions are cut is closed too: as a session it would never end."""
+    echo = own(EchoServer())
+    timeout = "1ms" if cut == "drain_timeout" else "60s"
+    proxy = ringmain(config([echo.address], drain={"timeout": timeout}), nofile=FEW_FILES)
+    proxy.signal(signal.SIGSTOP)
+    clients = [own(connect(proxy.address)) for _ in range(2500)]
+    proxy.signal(signal.SIGTERM)
+    if cut == "second_signal":
+        proxy.signal(signal.SIGINT)
+    proxy.signal(signal.SIGCONT)
+    assert proxy.wait() == 0
+    assert not proxy.log_lines("did not end in time")
+    for client in clients:
+        expect_end(client)
+    assert echo.accepted < len(clients), "the cut came too late for this test"
+
+
+def test_storm_during_drain_does_not_keep_it_alive(own, ringmain):
+    """An accept queue that is filled as fast as it is emptied is served up to a bound; then the listener closes."""
+    proxy = ringmain(config([unused_address()], drain={"timeout": "60s"}), nofile=FEW_FILES)
+    made = 0
+
+    def fill(up_to):
+        nonlocal made
+        while made < up_to:
+            reset(connect(proxy.address))  # it stays in the queue all the same
+            made += 1
+
+    proxy.signal(signal.SIGSTOP)
+    fill(4000)
+    proxy.signal(signal.SIGTERM)
+    taken = 0
+    try:
+        while made < 20000:
+            proxy.signal(signal.SIGCONT)
+            taken = int(proxy.metric("ringmain_connections_total"))
+            assert taken < made, "the machine is too slow for this test: the queue was empty"
+            proxy.signal(signal.SIGSTOP)
+            fill(taken + 4000)
+    except OSError:  # it does not listen any more, be it for clients or for us
+        pass
+    proxy.signal(signal.SIGCONT)
+    assert made < 20000, f"it still accepts: {taken} of {made}"
+    assert taken > 4000, "it closed the queue of those that were there first"
+    assert proxy.wait() == 0
+
+
+def _waiting(listener):
+    """Connections in the accept queue: tcpi_unacked of a listening socket."""
+    return struct.unpack_from("I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 24)[0]
+
+
+def test_sessions_get_their_turns_during_a_storm(own, ringmain, session):
+    """A long accept queue is drained in pieces: a message of a session does not wait for all of it."""
+    for _ in range(3):  # a machine that is busy with other things may hold us up for as long as the drain takes
+        back, other = own(ManualServer()), own(ManualServer())
+        settings = config([back.address], drain={"timeout": "60s"})
+        settings["listeners"].append({"name": "storm", "listen": "127.0.0.1:0", "upstream": "other"})
+        settings["upstreams"].append({"name": "other", "servers": [{"address": other.address}]})
+        proxy = ringmain(settings, nofile=FEW_FILES)
+        client, upstream = session(proxy, back)
+        proxy.signal(signal.SIGSTOP)
+        storm = [own(connect(proxy.addresses["storm"][0])) for _ in range(3500)]
+        proxy.signal(signal.SIGTERM)
+        proxy.signal(signal.SIGCONT)
+        wait_until(lambda: _waiting(other.listener) >= 100, "the drain has begun", interval=0)
+        client.sendall(b"message")
+        assert select.select([upstream], [], [], 10)[0]
+        served = _waiting(other.listener)
+        for item in [client, upstream, *storm, other]:
+            item.close()
+        assert proxy.wait() == 0
+        if served < 3000:
+            return
+    raise AssertionError(f"{served} of {len(storm)} were served before the message")
 
 
 def test_signal_during_start(launch, own):

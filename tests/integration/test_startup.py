@@ -23,6 +23,7 @@ from peers import (
     read_pattern,
     read_pattern_to_end,
     send_pattern,
+    unused_address,
     wait_until,
 )
 from proxy import RINGMAIN, config
@@ -281,6 +282,78 @@ def test_workers_follow_the_affinity(own, ringmain):
     proxy = ringmain(config([echo.address], workers="auto"), wrapper=["taskset", "-c", str(cpu)])
     assert len(proxy.status()["workers"]) == 1
     ping(own(connect(proxy.address)))
+
+
+def test_threads_are_refused(public_dir, launch):
+    """Whichever of its threads the limit of processes refuses: one line says so, and the exit is orderly."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to become a user who has no processes")
+    binary = Path(public_dir) / "ringmain"
+    shutil.copy(RINGMAIN, binary)
+    binary.chmod(0o755)
+    user = 4_000_000_000 + os.getpid()
+
+    def start(processes):
+        wrapper = ["prlimit", f"--nproc={processes}:{processes}"]
+        options = dict(directory=public_dir, binary=str(binary), wrapper=wrapper, user=user, group=user, extra_groups=[])
+        return launch(config(["127.0.0.1:1"], workers=2), **options)
+
+    proxy = start(200)
+    wait_until(lambda: proxy.log_lines("started version"), "it runs")
+    threads = len(os.listdir(f"/proc/{proxy.pid}/task"))
+    assert proxy.stop() == 0
+    # The first is the log's, the last three are those of health checks and of the two workers; between them is the admin side's.
+    for processes in (1, 2, threads - 3, threads - 2, threads - 1):
+        lines = _exits(start(processes), 1)
+        assert len(lines) == 1 and "error" in lines[0], (processes, lines)
+        assert "thread" in lines[0] or "cannot start the log" in lines[0], (processes, lines)
+
+
+def _only_echoes(crowd):
+    """Verified round trips, and not a byte more."""
+    crowd.exchange(3000)
+    for sock in crowd.socks:
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+        sock.setblocking(True)
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-", "<&- 2>&-", "<&-"])
+def test_standard_streams_closed(closed, own, launch):
+    """Sockets must not get their numbers: what is logged would go to a client."""
+    echo = own(EchoServer())
+    listen_on, admin = unused_address(), unused_address()
+    settings = config(
+        [unused_address(), echo.address], listen=listen_on, admin={"listen": admin}, listener={"max_connections": 20}
+    )
+    proxy = launch(settings, wrapper=["sh", "-c", f'exec "$@" {closed}', "sh"])
+    proxy.addresses = {"front": [listen_on], "admin": [admin]}  # the log may be gone
+
+    def ready():
+        try:
+            return proxy.get("/readyz")[0] == 200
+        except ConnectionError:
+            return False
+
+    wait_until(ready, "/readyz is 200")
+    crowd = own(Crowd(listen_on, 20))
+    _only_echoes(crowd)
+    for _ in range(20):  # each a line in the log
+        proxy.signal(signal.SIGHUP)
+        try:
+            with connect(listen_on) as surplus:
+                assert surplus.recv(1000) == b"", "bytes of the log"
+        except ConnectionResetError:  # refused
+            pass
+    proxy.wait_closed(listener_limit=20)
+    _only_echoes(crowd)
+    for number, symbol in enumerate(["<", ">", "2>"]):
+        if f"{symbol}&-" in closed.split():
+            assert os.readlink(f"/proc/{proxy.pid}/fd/{number}") == "/dev/null", number
+    crowd.close()
+    proxy.wait_active(0)
+    assert proxy.stop() == 0
 
 
 @pytest.mark.parametrize("listen_on", ["ipv4", "unix"])
