@@ -232,9 +232,8 @@ void Relay::ArmReceive() {
   receiving_ = true;
   bulk_ = false;
   readable_ |= poll_first_ && !multishot_;
-  // Not with poll_first: on Linux 6.18 a multishot receive that finds data and a reset at once then brings only the data.
   if (multishot_)
-    env_->io.ReceiveMultishot(receive_token(), source_, room, /*poll_first=*/false);
+    env_->io.ReceiveMultishot(receive_token(), source_, room);
   else
     env_->io.ReceiveOnce(receive_token(), source_, std::min(room, env_->buffers.buffer_bytes()), poll_first_);
 }

@@ -49,9 +49,9 @@ class Io {
 
   // Receives into buffers of the pool, one completion per buffer, until `credit_bytes` were received (the last completion may go
   // beyond by less than one buffer), the stream ends (result 0), fails, no buffer is free (-ENOBUFS), or the kernel ends it for
-  // reasons of its own. `poll_first` waits for readiness before it takes a buffer.
-  virtual void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) = 0;
-  // The same for one buffer of at most `max_bytes`.
+  // reasons of its own.
+  virtual void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes) = 0;
+  // The same for one buffer of at most `max_bytes`. `poll_first` waits for readiness before it takes a buffer.
   virtual void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) = 0;
   // Sends the parts in order; completes once with the bytes taken, which may be fewer. REQUIRES: no other send armed on this fd;
   // 1 to kMaxSendParts parts.

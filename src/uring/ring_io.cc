@@ -71,12 +71,12 @@ void RingIo::Publish(uint16_t buffer, char* data, uint32_t size) {
   io_uring_buf_ring_advance(buffer_ring_, 1);
 }
 
-void RingIo::ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) {
+// Not with IORING_RECVSEND_POLL_FIRST: on Linux 6.18 a multishot receive that finds data and a reset at once then brings only the data.
+void RingIo::ReceiveMultishot(Token token, int fd, uint32_t credit_bytes) {
   io_uring_sqe* sqe = ring_.NextSqe();
   io_uring_prep_recv_multishot(sqe, fd, nullptr, 0, 0);
   sqe->flags |= IOSQE_BUFFER_SELECT;
   sqe->buf_group = kBufferGroup;
-  if (poll_first) sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
   // `optlen`, the total cap of a multishot receive (Linux 6.17), is the same 32 bits as file_index of older headers.
   if (abilities_.receive_credit) sqe->file_index = credit_bytes;
   io_uring_sqe_set_data64(sqe, token.Pack());

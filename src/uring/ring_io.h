@@ -25,7 +25,7 @@ class RingIo final : public Io, private BufferPublisher {
   const PipePool& pipes() const { return pipes_; }
 
   const Abilities& abilities() const override { return abilities_; }
-  void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) override;
+  void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes) override;
   void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) override;
   void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
   void Poll(Token token, int fd, short events) override { ring_.Poll(token, fd, events); }

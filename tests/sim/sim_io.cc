@@ -18,15 +18,13 @@ const char* Side(const SimSocket& socket) { return socket.is_client ? " (client)
 
 // ---- Io ----
 
-void SimIo::ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) {
+void SimIo::ReceiveMultishot(Token token, int fd, uint32_t credit_bytes) {
   SimSocket* socket = FindOwned(token, fd, "multishot receive");
   if (socket == nullptr) return;
   report_.Expect(options_.abilities.multishot_receive, "a multishot receive, which the kernel does not have");
   report_.Expect(credit_bytes > 0, "a multishot receive with a credit of nothing");
-  Arm(*socket, {.token = token,
-                .multishot = true,
-                .limit = options_.abilities.receive_credit ? credit_bytes : 0,
-                .waits = poll_first});
+  Arm(*socket,
+      {.token = token, .multishot = true, .limit = options_.abilities.receive_credit ? credit_bytes : 0});
 }
 
 void SimIo::ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) {

@@ -50,7 +50,7 @@ class SimIo final : public Io, public BufferPublisher {
   // ---- Io and BufferPublisher ----
 
   const Abilities& abilities() const override { return options_.abilities; }
-  void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes, bool poll_first) override;
+  void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes) override;
   void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) override;
   void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
   void Connect(Token token, int fd, const SocketAddress& address) override;

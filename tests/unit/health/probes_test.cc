@@ -16,7 +16,7 @@ namespace {
 class FakeIo final : public Io {
  public:
   const Abilities& abilities() const override { return abilities_; }
-  void ReceiveMultishot(Token, int, uint32_t, bool) override { ADD_FAILURE(); }
+  void ReceiveMultishot(Token, int, uint32_t) override { ADD_FAILURE(); }
   void ReceiveOnce(Token, int, uint32_t, bool) override { ADD_FAILURE(); }
   void Send(Token, int, std::span<const iovec>, SendMode) override { ADD_FAILURE(); }
   void Connect(Token token, int fd, const SocketAddress& address) override {

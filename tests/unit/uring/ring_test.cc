@@ -115,7 +115,7 @@ TEST_F(RingIoTest, VectoredSendKeepsTheOrder) {
 TEST_F(RingIoTest, MultishotReceiveBringsBuffersUntilTheEnd) {
   if (!io_->abilities().multishot_receive) GTEST_SKIP() << "this kernel has no multishot receive";
   Token token{Op::kReceiveFromClient, 5, 6};
-  io_->ReceiveMultishot(token, fds_[0], 1 << 20, /*poll_first=*/true);
+  io_->ReceiveMultishot(token, fds_[0], 1 << 20);
   ASSERT_EQ(write(fds_[1], "hello", 5), 5);
   std::vector<Completion> completions = Turn();
   ASSERT_EQ(completions.size(), 1u);
@@ -138,7 +138,7 @@ TEST_F(RingIoTest, CreditEndsAReceive) {
   if (!io_->abilities().receive_credit) GTEST_SKIP() << "this kernel has no receive credit (optlen, 6.17)";
   std::string payload(20000, 'y');
   ASSERT_EQ(write(fds_[1], payload.data(), payload.size()), 20000);
-  io_->ReceiveMultishot({Op::kReceiveFromClient, 0, 0}, fds_[0], 10000, false);
+  io_->ReceiveMultishot({Op::kReceiveFromClient, 0, 0}, fds_[0], 10000);
   int received = 0;
   bool more = true;
   while (more)
