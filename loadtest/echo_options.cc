@@ -1,11 +1,11 @@
 #include "loadtest/echo_options.h"
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <stdexcept>
 #include <string>
 
 #include "loadtest/address_list.h"
+#include "loadtest/command_line.h"
 #include "loadtest/units.h"
 
 namespace ringmain::loadtest {
@@ -23,12 +23,6 @@ const char* const kDescription =
 struct Arguments {
   std::string listen, mode = "echo", delay = "0s", work = "0s", metrics;
 };
-
-template <typename T>
-T ValueOrThrow(const char* option, absl::StatusOr<T> value) {
-  if (!value.ok()) throw std::invalid_argument(std::string(option) + ": " + std::string(value.status().message()));
-  return *std::move(value);
-}
 
 EchoMode ParseMode(const std::string& text) {
   if (text == "echo") return EchoMode::kEcho;
@@ -72,18 +66,7 @@ bool ParseEchoOptions(int argc, char** argv, EchoOptions& options, int& exit_cod
       ->check(CLI::Range(1, 1000000));
   app.add_option("--work", arguments.work, "frames: time that handling a request takes")->capture_default_str();
   app.add_option("--metrics", arguments.metrics, "serve GET /metrics here");
-  try {
-    app.parse(argc, argv);
-    Convert(arguments, options);
-    return true;
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    exit_code = 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "ringmain-echo: %s\n", error.what());
-    exit_code = 2;
-  }
-  return false;
+  return ParseCommandLine(app, argc, argv, [&] { Convert(arguments, options); }, exit_code);
 }
 
 }  // namespace ringmain::loadtest

@@ -3,10 +3,10 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <stdexcept>
 
 #include "loadtest/address_list.h"
+#include "loadtest/command_line.h"
 #include "loadtest/units.h"
 
 namespace ringmain::loadtest {
@@ -30,12 +30,6 @@ struct Arguments {
   std::string mode, to, sources, payload, duration = "10s", warmup = "0s", connect_timeout = "5s",
                                           reply_timeout = "10s", rate;
 };
-
-template <typename T>
-T ValueOrThrow(const char* option, absl::StatusOr<T> value) {
-  if (!value.ok()) throw std::invalid_argument(std::string(option) + ": " + std::string(value.status().message()));
-  return *std::move(value);
-}
 
 void Require(bool condition, const char* message) {
   if (!condition) throw std::invalid_argument(message);
@@ -154,18 +148,7 @@ bool ParseLoadOptions(int argc, char** argv, LoadOptions& options, int& exit_cod
   CLI::App app(kDescription, "ringmain-load");
   Arguments arguments;
   AddOptions(app, arguments, options);
-  try {
-    app.parse(argc, argv);
-    Convert(arguments, options);
-    return true;
-  } catch (const CLI::CallForHelp&) {
-    std::fputs(app.help().c_str(), stdout);
-    exit_code = 0;
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "ringmain-load: %s\n", error.what());
-    exit_code = 2;
-  }
-  return false;
+  return ParseCommandLine(app, argc, argv, [&] { Convert(arguments, options); }, exit_code);
 }
 
 }  // namespace ringmain::loadtest
