@@ -68,6 +68,14 @@ absl::StatusOr<SocketAddress> SocketAddress::Parse(std::string_view text) {
   return result;
 }
 
+absl::StatusOr<SocketAddress> SocketAddress::ParseHost(std::string_view text) {
+  std::string host(text);
+  bool is_ipv6 = host.find(':') != std::string::npos;
+  absl::StatusOr<SocketAddress> address = Parse(is_ipv6 ? absl::StrCat("[", host, "]:0") : host + ":0");
+  if (address.ok() && !address->is_unix()) return address;
+  return absl::InvalidArgumentError(absl::StrCat("'", host, "' is not an IP address; write it like 127.0.0.2 or ::1"));
+}
+
 SocketAddress SocketAddress::FromSockaddr(const sockaddr* address, socklen_t length) {
   SocketAddress result;
   RINGMAIN_CHECK(length <= sizeof(result.storage_));
@@ -91,6 +99,15 @@ bool SocketAddress::is_loopback() const {
   return is_unix();
 }
 
+bool SocketAddress::is_wildcard() const {
+  if (family() == AF_INET) return reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr.s_addr == INADDR_ANY;
+  return family() == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr);
+}
+
+bool SocketAddress::is_link_local() const {
+  return family() == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr);
+}
+
 uint16_t SocketAddress::port() const {
   if (family() == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in*>(&storage_)->sin_port);
   if (family() == AF_INET6) return ntohs(reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_port);
@@ -112,15 +129,22 @@ std::string SocketAddress::unix_path() const {
   return std::string(un->sun_path, strnlen(un->sun_path, length));
 }
 
-std::string SocketAddress::ToString() const {
+std::string SocketAddress::host() const {
+  RINGMAIN_CHECK(family() == AF_INET || family() == AF_INET6);
   char buffer[INET6_ADDRSTRLEN];
+  if (family() == AF_INET)
+    inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr, buffer, sizeof(buffer));
+  else
+    inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr, buffer, sizeof(buffer));
+  return buffer;
+}
+
+std::string SocketAddress::ToString() const {
   switch (family()) {
     case AF_INET:
-      inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr, buffer, sizeof(buffer));
-      return absl::StrCat(buffer, ":", port());
+      return absl::StrCat(host(), ":", port());
     case AF_INET6:
-      inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage_)->sin6_addr, buffer, sizeof(buffer));
-      return absl::StrCat("[", buffer, "]:", port());
+      return absl::StrCat("[", host(), "]:", port());
     case AF_UNIX:
       return absl::StrCat(std::string(kUnixPrefix), unix_path());
     default:

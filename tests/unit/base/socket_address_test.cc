@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "base/unique_fd.h"
 
 namespace ringmain {
@@ -67,6 +68,22 @@ TEST(SocketAddressTest, SaysWhatIsWrongAndWhatIsRight) {
   }
 }
 
+TEST(SocketAddressTest, ReadsAHostWithoutAPort) {
+  for (const char* text : {"127.0.0.1", "0.0.0.0", "::1", "::", "2001:db8::1", "::ffff:10.0.0.1"}) {
+    auto address = SocketAddress::ParseHost(text);
+    ASSERT_TRUE(address.ok()) << text << ": " << address.status();
+    EXPECT_EQ(address->host(), text);
+    EXPECT_EQ(address->port(), 0);
+  }
+  for (const char* text : {"", "127.0.0.1:80", "[::1]", "[::1]:80", "[", "::1]:80", "unix:/x", "unix", "host", "fe80::1%lo",
+                           "1.2.3", "::1::"}) {
+    auto address = SocketAddress::ParseHost(text);
+    ASSERT_FALSE(address.ok()) << text << " became " << address->ToString();
+    EXPECT_EQ(address.status().message(),
+              absl::StrCat("'", text, "' is not an IP address; write it like 127.0.0.2 or ::1"));
+  }
+}
+
 TEST(SocketAddressTest, TakesAUnixPathAsLongAsTheKernelDoes) {
   constexpr size_t kLongest = sizeof(sockaddr_un::sun_path) - 1;
   std::string path(kLongest, 'x');
@@ -108,6 +125,15 @@ TEST(SocketAddressTest, KnowsLoopback) {
     EXPECT_TRUE(SocketAddress::Parse(text)->is_loopback()) << text;
   for (const char* text : {"0.0.0.0:1", "128.0.0.1:1", "[::]:1", "[2001:db8::1]:1"})
     EXPECT_FALSE(SocketAddress::Parse(text)->is_loopback()) << text;
+}
+
+TEST(SocketAddressTest, KnowsAddressesThatAreNoOnesOwn) {
+  auto host = [](const char* text) { return SocketAddress::ParseHost(text).value(); };
+  for (const char* text : {"0.0.0.0", "::"}) EXPECT_TRUE(host(text).is_wildcard()) << text;
+  for (const char* text : {"127.0.0.1", "::1", "0.0.0.1"}) EXPECT_FALSE(host(text).is_wildcard()) << text;
+  EXPECT_FALSE(SocketAddress::Parse("unix:/x")->is_wildcard());
+  for (const char* text : {"fe80::1", "febf::1"}) EXPECT_TRUE(host(text).is_link_local()) << text;
+  for (const char* text : {"fec0::1", "::1", "169.254.0.1"}) EXPECT_FALSE(host(text).is_link_local()) << text;
 }
 
 TEST(SocketAddressTest, IsEqualByValue) {
