@@ -47,6 +47,9 @@ struct UpstreamConfig {
   milliseconds connect_timeout{2000};  // per try
   uint32_t connect_tries = 3;          // distinct servers, 1 to kMaxConnectTries
   std::optional<HealthCheckConfig> health_check;
+  // Connections to servers are made from these in turn (port 0); none: the kernel chooses. Distinct, at most kMaxSourceAddresses, and if
+  // there are any, one at least of the family of each server that is not unix.
+  std::vector<SocketAddress> source_addresses;
   std::vector<ServerConfig> servers;  // at least one, at most kMaxServers, addresses distinct
 };
 
@@ -82,6 +85,7 @@ inline constexpr std::string_view kDefaultAdminAddress = "127.0.0.1:9900";
 inline constexpr uint32_t kMaxConnectTries = 8;
 inline constexpr uint32_t kMaxServers = 4096;  // of one upstream
 inline constexpr uint32_t kMaxServerWeight = 256;
+inline constexpr uint32_t kMaxSourceAddresses = 256;  // of one upstream
 inline constexpr uint32_t kMaxWorkers = 256;
 inline constexpr uint32_t kMaxUpstreams = 1024;
 inline constexpr uint32_t kMaxAllServers = 65536;  // of all upstreams

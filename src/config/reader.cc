@@ -77,6 +77,15 @@ bool IsName(std::string_view text) {
   });
 }
 
+std::optional<SocketAddress> ReadBy(absl::StatusOr<SocketAddress> (*parse)(std::string_view), const Value& value,
+                                    ErrorList& errors) {
+  if (!CheckScalar(value, errors)) return std::nullopt;
+  absl::StatusOr<SocketAddress> address = parse(value.text());
+  if (address.ok()) return *address;
+  errors.Add(value.place, absl::StrCat(value.name, ": ", address.status().message()));
+  return std::nullopt;
+}
+
 }  // namespace
 
 Place PlaceOf(const YAML::Mark& mark) {
@@ -142,11 +151,11 @@ std::vector<Value> Items(const Value& value, std::string_view item_name, size_t 
 }
 
 std::optional<SocketAddress> ReadAddress(const Value& value, ErrorList& errors) {
-  if (!CheckScalar(value, errors)) return std::nullopt;
-  absl::StatusOr<SocketAddress> address = SocketAddress::Parse(value.text());
-  if (address.ok()) return *address;
-  errors.Add(value.place, absl::StrCat(value.name, ": ", address.status().message()));
-  return std::nullopt;
+  return ReadBy(SocketAddress::Parse, value, errors);
+}
+
+std::optional<SocketAddress> ReadHost(const Value& value, ErrorList& errors) {
+  return ReadBy(SocketAddress::ParseHost, value, errors);
 }
 
 MapReader::MapReader(const Value& value, ErrorList& errors)

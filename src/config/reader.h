@@ -74,6 +74,8 @@ bool CheckScalar(const Value& value, ErrorList& errors);
 // `max` items. An item with no value is an error and left out.
 std::vector<Value> Items(const Value& value, std::string_view item_name, size_t max, ErrorList& errors);
 std::optional<SocketAddress> ReadAddress(const Value& value, ErrorList& errors);
+// An IP address without a port.
+std::optional<SocketAddress> ReadHost(const Value& value, ErrorList& errors);
 
 struct PlacedName {
   std::string name;

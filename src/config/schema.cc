@@ -156,6 +156,7 @@ class SchemaReader {
     map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
     map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
     if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
+    if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);
     if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
     map.Finish();
     config_.upstreams.push_back(std::move(upstream));
@@ -169,6 +170,31 @@ class SchemaReader {
     map.Number("rise", 1, kMaxRiseFall, &check.rise);
     map.Number("fall", 1, kMaxRiseFall, &check.fall);
     map.Finish();
+  }
+
+  void ReadSources(const Value& list, UpstreamConfig& upstream) {
+    Distinct addresses(errors_);
+    for (const Value& item : Items(list, "a source address", kMaxSourceAddresses, errors_)) {
+      if (errors_.full()) return;
+      auto address = ReadHost(item, errors_);
+      if (!address) continue;
+      if (address->is_wildcard())
+        errors_.Add(item.place, absl::StrCat(item.name, ": ", Quote(item.text()),
+                                             " is no address of one machine; leave source_addresses out to connect from any"));
+      if (address->is_link_local())
+        errors_.Add(item.place, absl::StrCat(item.name, ": ", Quote(item.text()),
+                                             " is link-local, which needs an interface; link-local addresses are not supported"));
+      addresses.Add("source address", address->host(), item.place);
+      upstream.source_addresses.push_back(*address);
+    }
+  }
+
+  void CheckSource(const Value& value, const SocketAddress& server, const UpstreamConfig& upstream) {
+    if (upstream.source_addresses.empty() || server.is_unix()) return;
+    for (const SocketAddress& source : upstream.source_addresses)
+      if (source.family() == server.family()) return;
+    errors_.Add(value.place, absl::StrCat("address: ", Quote(value.text()), " has no source address of its family; add an IPv",
+                                          server.family() == AF_INET ? 4 : 6, " address to source_addresses"));
   }
 
   void ReadServers(const Value& list, UpstreamConfig& upstream) {
@@ -190,6 +216,7 @@ class SchemaReader {
       if (!address->is_unix() && address->port() == 0)
         errors_.Add(value->place, absl::StrCat("address: ", Quote(value->text()), " has port 0; write 1 to 65535"));
       addresses.Add("server address", address->ToString(), value->place);
+      CheckSource(*value, *address, upstream);
       server.address = *address;
       upstream.servers.push_back(std::move(server));
     }

@@ -58,6 +58,7 @@ TEST(LoadTest, HasTheDocumentedDefaults) {
   EXPECT_EQ(upstream.connect_timeout, seconds(2));
   EXPECT_EQ(upstream.connect_tries, 3u);
   EXPECT_FALSE(upstream.health_check.has_value());
+  EXPECT_TRUE(upstream.source_addresses.empty());
   ASSERT_EQ(upstream.servers.size(), 1u);
   EXPECT_EQ(upstream.servers[0].address.ToString(), "127.0.0.1:7001");
   EXPECT_EQ(upstream.servers[0].weight, 1u);
@@ -96,6 +97,7 @@ upstreams:
     connect_timeout: 250ms
     connect_tries: 8
     health_check: { type: tcp, interval: 500ms, timeout: 1s, rise: 1, fall: 5 }
+    source_addresses: [127.0.0.2, 10.0.0.1, "::1"]
     servers:
       - { address: 127.0.0.1:7001, weight: 256 }
       - { address: "[::1]:7001" }
@@ -139,6 +141,9 @@ upstreams:
   EXPECT_EQ(two.health_check->timeout, seconds(1));  // longer than the interval: allowed
   EXPECT_EQ(two.health_check->rise, 1u);
   EXPECT_EQ(two.health_check->fall, 5u);
+  ASSERT_EQ(two.source_addresses.size(), 3u);
+  EXPECT_EQ(two.source_addresses[1].ToString(), "10.0.0.1:0");
+  EXPECT_EQ(two.source_addresses[2].ToString(), "[::1]:0");
   EXPECT_EQ(two.servers[0].weight, 256u);
   EXPECT_EQ(two.servers[1].weight, 1u);
 }

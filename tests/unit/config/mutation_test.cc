@@ -28,6 +28,7 @@ upstreams:
     balance: least_connections
     connect_timeout: 2s
     connect_tries: 3
+    source_addresses: [127.0.0.2, "::1"]
     health_check: &check { type: tcp, interval: 2s, timeout: 1s, rise: 2, fall: 3 }
     servers: &servers
       - { address: 127.0.0.1:7001, weight: 1 }
