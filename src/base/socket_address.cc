@@ -92,6 +92,14 @@ absl::StatusOr<SocketAddress> SocketAddress::OfSocket(int fd) {
   return result;
 }
 
+absl::StatusOr<SocketAddress> SocketAddress::OfPeer(int fd) {
+  SocketAddress result;
+  result.length_ = sizeof(result.storage_);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&result.storage_), &result.length_) != 0)
+    return absl::ErrnoToStatus(errno, "getpeername");
+  return result;
+}
+
 bool SocketAddress::is_loopback() const {
   if (family() == AF_INET)
     return (ntohl(reinterpret_cast<const sockaddr_in*>(&storage_)->sin_addr.s_addr) >> 24) == 127;

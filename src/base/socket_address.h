@@ -24,6 +24,8 @@ class SocketAddress {
   static SocketAddress FromSockaddr(const sockaddr* address, socklen_t length);
   // The address a socket is bound to (getsockname).
   static absl::StatusOr<SocketAddress> OfSocket(int fd);
+  // The address a socket is connected to (getpeername).
+  static absl::StatusOr<SocketAddress> OfPeer(int fd);
 
   const sockaddr* address() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t length() const { return length_; }

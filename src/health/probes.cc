@@ -25,8 +25,10 @@ std::string InWords(int error) {
   return text;
 }
 
-// We lack something; it says nothing about the server.
-bool IsOurOwnShortage(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS; }
+// We lack something; it says nothing about the server. EADDRNOTAVAIL is of connect(2): no local port is free.
+bool IsOurOwnShortage(int error) {
+  return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS || error == EADDRNOTAVAIL;
+}
 
 }  // namespace
 
@@ -40,6 +42,7 @@ struct Probes::Probe : TimerWheel::Timer {
   Phase phase = Phase::kWaiting;
   uint32_t generation = 0;  // of the last probe started
   int fd = -1;
+  size_t source = 0;  // of the server's source addresses
   TimePoint started;
 };
 
@@ -67,14 +70,12 @@ void Probes::RunTimers(TimePoint now) {
 
 void Probes::Start(Probe& probe, TimePoint now) {
   probe.started = now;
-  const SocketAddress& address = probe.target.server->address();
-  int fd = io_.OpenSocket(address.family(), SocketOptions{seconds(0)});
+  int fd = OpenSocket(probe);
   if (fd < 0) {
-    if (!IsOurOwnShortage(-fd)) {
-      Failed(probe, InWords(-fd));
-    } else if (std::optional<uint64_t> held_back = skipped_log_.Admit(now)) {
-      Log(LogLevel::kWarn, "health checks skipped reason=\"", InWords(-fd), "\" held_back=", *held_back);
-    }
+    if (fd == -EADDRNOTAVAIL)
+      Failed(probe, "no interface of this machine has one of its source addresses");
+    else
+      CouldNotConnect(probe, -fd, now);
     ScheduleNext(probe, now);
     return;
   }
@@ -82,8 +83,25 @@ void Probes::Start(Probe& probe, TimePoint now) {
   ++probe.generation;
   probe.phase = Phase::kConnecting;
   ++armed_;
-  io_.Connect(TokenOf(probe), fd, address);
+  io_.Connect(TokenOf(probe), fd, probe.target.server->address());
   timers_.Schedule(probe, now + probe.target.check.timeout);
+}
+
+int Probes::OpenSocket(Probe& probe) {
+  constexpr SocketOptions kNoKeepAlive{seconds(0)};
+  const Server& server = *probe.target.server;
+  int family = server.address().family();
+  if (server.sources().empty()) return io_.OpenSocket(family, kNoKeepAlive, nullptr);
+  int fd = -EADDRNOTAVAIL;
+  for (size_t tries = 0; tries < server.sources().size() && fd == -EADDRNOTAVAIL; ++tries) {
+    fd = io_.OpenSocket(family, kNoKeepAlive, &server.sources()[probe.source]);
+    if (fd == -EADDRNOTAVAIL) UseNextSource(probe);
+  }
+  return fd;
+}
+
+void Probes::UseNextSource(Probe& probe) {
+  if (++probe.source >= probe.target.server->sources().size()) probe.source = 0;
 }
 
 void Probes::TimeOut(Probe& probe) {
@@ -97,18 +115,19 @@ void Probes::Handle(const Completion& completion, TimePoint now) {
   Probe& probe = *probes_[completion.token.index];
   if (completion.token != TokenOf(probe) || probe.phase == Phase::kWaiting) return;
   bool cancelled = probe.phase == Phase::kCancelling;
+  int error = -completion.result;
+  if (error <= 0 && io_.ConnectedToItself(probe.fd, probe.target.server->address())) error = ECONNREFUSED;
   probe.phase = Phase::kWaiting;
   --armed_;
   Close(probe);
   timers_.Cancel(probe);
   if (stopped_) return;
-  int error = -completion.result;
   if (cancelled) {
     // Counted when it timed out.
-  } else if (completion.result >= 0) {
+  } else if (error <= 0) {
     Succeeded(probe);
-  } else if (!IsOurOwnShortage(error)) {
-    Failed(probe, InWords(error));
+  } else {
+    CouldNotConnect(probe, error, now);
   }
   ScheduleNext(probe, now);
 }
@@ -132,6 +151,16 @@ void Probes::Failed(Probe& probe, const std::string& reason) {
   probe.target.server->set_up(false);
   Log(LogLevel::kWarn, "server down upstream=", probe.target.upstream, " server=", probe.target.server->name(),
       " reason=\"", reason, "\"");
+}
+
+void Probes::CouldNotConnect(Probe& probe, int error, TimePoint now) {
+  if (!IsOurOwnShortage(error)) {
+    Failed(probe, InWords(error));
+    return;
+  }
+  if (error == EADDRNOTAVAIL) UseNextSource(probe);
+  if (std::optional<uint64_t> held_back = skipped_log_.Admit(now))
+    Log(LogLevel::kWarn, "health checks skipped reason=\"", InWords(error), "\" held_back=", *held_back);
 }
 
 void Probes::Close(Probe& probe) {

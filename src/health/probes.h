@@ -3,8 +3,9 @@
 //   kWaiting ─► kConnecting ─┬─ answered ──────────────────────────────► kWaiting
 //                            └─ timed out ─► kCancelling ─ final completion ─► kWaiting
 //
-// A probe connects and closes at once with a reset, which leaves no TIME_WAIT behind. A server never has two probes at
-// once; all servers are probed independently of each other. Thread-bound.
+// A probe connects and closes at once with a reset, which leaves no TIME_WAIT behind. It comes from the first of the
+// server's source addresses; from the next one if that cannot be had. A server never has two probes at once; all
+// servers are probed independently of each other. Thread-bound.
 #pragma once
 
 #include <memory>
@@ -64,10 +65,13 @@ class Probes {
   struct Probe;
 
   void Start(Probe& probe, TimePoint now);
+  int OpenSocket(Probe& probe);
   void TimeOut(Probe& probe);
   void ScheduleNext(Probe& probe, TimePoint now);
   void Succeeded(Probe& probe);
   void Failed(Probe& probe, const std::string& reason);
+  void CouldNotConnect(Probe& probe, int error, TimePoint now);
+  static void UseNextSource(Probe& probe);
   void Close(Probe& probe);
   Token TokenOf(const Probe& probe) const;
 

@@ -16,7 +16,6 @@ ConnectFailure ConnectFailureFromErrno(int error) {
     case EHOSTUNREACH:
     case ENETDOWN:
     case EHOSTDOWN:
-    case EADDRNOTAVAIL:
       return ConnectFailure::kUnreachable;
     case ECONNRESET:
     case EPIPE:
@@ -24,6 +23,8 @@ ConnectFailure ConnectFailureFromErrno(int error) {
     case EMFILE:
     case ENFILE:
       return ConnectFailure::kNoFiles;
+    case EADDRNOTAVAIL:
+      return ConnectFailure::kNoLocalAddress;
     default:
       return ConnectFailure::kOther;
   }

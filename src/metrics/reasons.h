@@ -34,9 +34,17 @@ inline constexpr size_t kCloseReasons = kCloseReasonNames.size();
 static_assert(static_cast<size_t>(CloseReason::kError) + 1 == kCloseReasons);
 inline std::string_view ToString(CloseReason reason) { return kCloseReasonNames[static_cast<size_t>(reason)]; }
 
-enum class ConnectFailure : uint8_t { kRefused, kTimeout, kUnreachable, kReset, kNoFiles, kOther };
-inline constexpr std::array<std::string_view, 6> kConnectFailureNames = {"refused", "timeout",  "unreachable",
-                                                                        "reset",   "no_files", "other"};
+enum class ConnectFailure : uint8_t {
+  kRefused,
+  kTimeout,
+  kUnreachable,
+  kReset,
+  kNoFiles,
+  kNoLocalAddress,  // no local address could be had that has a port free towards the server
+  kOther
+};
+inline constexpr std::array<std::string_view, 7> kConnectFailureNames = {
+    "refused", "timeout", "unreachable", "reset", "no_files", "no_local_address", "other"};
 inline constexpr size_t kConnectFailures = kConnectFailureNames.size();
 static_assert(static_cast<size_t>(ConnectFailure::kOther) + 1 == kConnectFailures);
 inline std::string_view ToString(ConnectFailure failure) { return kConnectFailureNames[static_cast<size_t>(failure)]; }

@@ -53,6 +53,14 @@ bool HasCapIpcLock() {
 
 }  // namespace
 
+PortRange LocalPortRange() { return ParsePortRange(ReadFile("/proc/sys/net/ipv4/ip_local_port_range")); }
+
+PortRange ParsePortRange(std::string_view range) {
+  std::istringstream stream{std::string(range)};
+  PortRange result;
+  return stream >> result.first >> result.last && result.first <= result.last ? result : PortRange();
+}
+
 std::optional<uint32_t> CpusOfQuota(std::string_view cpu_max) {
   size_t space = cpu_max.find(' ');
   if (space == std::string_view::npos) return std::nullopt;

@@ -17,7 +17,18 @@ uint64_t RaiseFileLimit();
 // The limit of locked memory that the kernel charges rings to; none with CAP_IPC_LOCK or without a limit.
 std::optional<uint64_t> LockedMemoryLimit();
 
+// The local ports that the kernel gives to connects (net.ipv4.ip_local_port_range, of IPv6 too).
+struct PortRange {
+  uint16_t first = 0;
+  uint16_t last = UINT16_MAX;
+  bool Contains(uint16_t port) const { return port >= first && port <= last; }
+};
+// All ports if it cannot be read.
+PortRange LocalPortRange();
+
 // Pure parts, for tests.
+// `range` is the content of /proc/sys/net/ipv4/ip_local_port_range. All ports if it is not understood.
+PortRange ParsePortRange(std::string_view range);
 // `cpu_max` is the content of cgroup v2's cpu.max: "max 100000" or "150000 100000". None: no quota, or not understood.
 std::optional<uint32_t> CpusOfQuota(std::string_view cpu_max);
 // The cgroup v2 folder of /proc/self/cgroup's content ("0::/a/b" gives "/a/b"); empty if there is none.

@@ -70,6 +70,13 @@ uint16_t MaxPipes(uint64_t files, uint32_t workers) {
   return static_cast<uint16_t>(std::min<uint64_t>(files / 256 / workers, 64));
 }
 
+// Whether a connect to the server may be given the server's own port to connect from, and reach itself. A server elsewhere never, but
+// which addresses are this machine's may change at any time. The range may, too; so loopback does not depend on it.
+bool MayMeetItself(const SocketAddress& server, PortRange local_ports) {
+  if (server.is_unix()) return false;
+  return server.is_loopback() || server.is_wildcard() || local_ports.Contains(server.port());
+}
+
 class Process {
  public:
   Process(std::shared_ptr<const Config> config, std::string disabled_features, UniqueFd signals)
@@ -112,6 +119,7 @@ class Process {
   const uint32_t workers_count_;
   const uint64_t files_;                 // limit of open files
   const uint32_t files_suffice_for_;  // connections
+  const PortRange local_ports_ = LocalPortRange();
   std::atomic<bool> ready_{false};
   std::atomic<bool> draining_{false};
   std::atomic<bool> workers_started_{false};  // all of them: from then on `workers_` is read by the admin side too
@@ -215,7 +223,11 @@ Route Process::MakeRoute(size_t listener, uint32_t worker) {
     if (upstreams_[i]->name() != config.upstream) continue;
     route.upstream = upstreams_[i].get();
     route.upstream_cells = &board_.upstreams[i]->cells[worker];
-    for (auto& server : board_.upstreams[i]->servers) route.server_cells.push_back(&server->cells[worker]);
+    for (size_t j = 0; j < upstreams_[i]->size(); ++j) {
+      const Server& server = upstreams_[i]->server(j);
+      route.servers.push_back({&board_.upstreams[i]->servers[j]->cells[worker], SourceTurns(server.sources().size()),
+                               MayMeetItself(server.address(), local_ports_)});
+    }
     route.connect_timeout = upstreams_[i]->config().connect_timeout;
     route.connect_tries = upstreams_[i]->config().connect_tries;
   }

@@ -9,18 +9,26 @@
 #include "base/timer_wheel.h"
 #include "metrics/board.h"
 #include "session/relay.h"
+#include "session/source_turns.h"
 #include "upstream/upstream.h"
 
 namespace ringmain {
 
+// What they share about one server.
+struct RouteServer {
+  ServerCells* cells = nullptr;
+  SourceTurns sources{0};
+  bool may_meet_itself = true;  // a connect to it may reach itself (Io::ConnectedToItself), so each is checked
+};
+
 // What all sessions of one listener share on one worker: where they go, by which rules, and the cells they count in. The worker
-// owns it; it outlives its sessions.
+// owns it; it outlives its sessions. Only `sources` change while there are sessions.
 struct Route {
   uint32_t listener = 0;  // index in the configuration
   Upstream* upstream = nullptr;
   ListenerCells* listener_cells = nullptr;
   UpstreamCells* upstream_cells = nullptr;
-  std::vector<ServerCells*> server_cells;  // by server index
+  std::vector<RouteServer> servers;  // by server index
   SocketOptions socket_options;
   Duration connect_timeout{};  // per try
   uint32_t connect_tries = 1;
@@ -30,7 +38,7 @@ struct Route {
 
 // Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
 struct Session : TimerWheel::Timer {
-  Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, const Route& route_in, int client)
+  Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, Route& route_in, int client)
       : relays{Relay(env, Op::kReceiveFromClient, Op::kSendToServer, generation_in, index_in, true),
                Relay(env, Op::kReceiveFromServer, Op::kSendToClient, generation_in, index_in, false)},
         route(&route_in),
@@ -56,7 +64,7 @@ struct Session : TimerWheel::Timer {
   ListLink<Session> lively;     // linked: something happened since a sweep last found it quiet
 
   // Written when the state changes.
-  const Route* route;
+  Route* route;
   uint32_t index;
   uint32_t generation;
   int client_fd;
@@ -69,6 +77,7 @@ struct Session : TimerWheel::Timer {
   bool connect_timed_out = false;
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
   uint8_t tries = 0;        // servers tried, the current one included
+  uint16_t source = 0;      // the index of the source address of the current connect
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
   TimePoint accepted_at{};

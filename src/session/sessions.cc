@@ -50,7 +50,7 @@ Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells
   RINGMAIN_CHECK(high_water > 2 * buffers.buffer_bytes());
 }
 
-void Sessions::Open(int client, const Route& route) {
+void Sessions::Open(int client, Route& route) {
   Session& session = pool_.Create(env_, route, client);
   session.number = ++opened_;
   session.accepted_at = session.last_byte_at = io_.Now();
@@ -163,10 +163,26 @@ void Sessions::StartConnect(Session& session, CloseReason last_failure) {
   }
   session.tried[session.tries++] = *picked;
   session.has_server = true;
-  const SocketAddress& address = session.route->upstream->server(*picked).address();
-  int fd = io_.OpenSocket(address.family(), session.route->socket_options);
+  session.connect_timed_out = false;
+  session.connect_started_at = io_.Now();
+  ConnectFromNextSource(session, session.connect_started_at);
+}
+
+// Source addresses that this machine does not have are passed over at once.
+void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
+  Route& route = *session.route;
+  RouteServer& shared = route.servers[session.server()];
+  const Server& server = route.upstream->server(session.server());
+  int fd = -EADDRNOTAVAIL;
+  while (std::optional<uint16_t> source = shared.sources.Next(now)) {
+    session.source = *source;
+    fd = io_.OpenSocket(server.address().family(), route.socket_options,
+                        server.sources().empty() ? nullptr : &server.sources()[*source]);
+    if (fd != -EADDRNOTAVAIL) break;
+    SourceFailed(session, /*missing=*/true, now);
+  }
   if (fd == -EMFILE || fd == -ENFILE) {
-    session.route->server_cells[*picked]->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
+    shared.cells->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
     observer_.OnOutOfFiles();
     Close(session, CloseReason::kNoFiles);
     return;
@@ -177,27 +193,55 @@ void Sessions::StartConnect(Session& session, CloseReason last_failure) {
   }
   session.server_fd = fd;
   session.connect_armed = true;
-  session.connect_timed_out = false;
-  session.connect_started_at = io_.Now();
-  io_.Connect({Op::kConnect, session.generation, session.index}, fd, address);
+  io_.Connect({Op::kConnect, session.generation, session.index}, fd, server.address());
   ScheduleConnectTimer(session);
+}
+
+void Sessions::SourceFailed(Session& session, bool missing, TimePoint now) {
+  Route& route = *session.route;
+  route.servers[session.server()].sources.Rest(session.source, now);
+  std::span<const SocketAddress> sources = route.upstream->server(session.server()).sources();
+  if (!sources.empty()) observer_.OnSourceFailed(route, session.server(), sources[session.source], missing);
 }
 
 void Sessions::OnConnect(Session& session, int result) {
   session.connect_armed = false;
-  if (session.state == SessionState::kClosing)
+  if (session.state == SessionState::kClosing) {
     FinishClose(session);
-  else if (result == 0)
+    return;
+  }
+  if (result == 0 && ConnectedToItself(session)) {
+    // Nobody listens there. A reset, so that nothing stays behind that would keep the server from its port.
+    io_.CloseWithReset(std::exchange(session.server_fd, -1));
+    result = -ECONNREFUSED;
+  }
+  if (result == 0)
     Establish(session);
   else if (session.connect_timed_out)
     ConnectTryFailed(session, ConnectFailure::kTimeout, ETIMEDOUT);
+  else if (result == -EADDRNOTAVAIL)
+    OnNoPort(session);
   else
     ConnectTryFailed(session, ConnectFailureFromErrno(-result), -result);
 }
 
+bool Sessions::ConnectedToItself(const Session& session) {
+  const Route& route = *session.route;
+  return route.servers[session.server()].may_meet_itself &&
+         io_.ConnectedToItself(session.server_fd, route.upstream->server(session.server()).address());
+}
+
+// Every port of this source address is taken towards the server; another address has ports of its own.
+void Sessions::OnNoPort(Session& session) {
+  TimePoint now = io_.Now();
+  SourceFailed(session, /*missing=*/false, now);
+  io_.Close(std::exchange(session.server_fd, -1));
+  ConnectFromNextSource(session, now);
+}
+
 void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int error) {
   const Route& route = *session.route;
-  route.server_cells[session.server()]->connect_failures[static_cast<size_t>(failure)].Add();
+  route.servers[session.server()].cells->connect_failures[static_cast<size_t>(failure)].Add();
   observer_.OnConnectFailed(route, session.server(), failure, error);
   ReleaseServer(session);
   if (session.server_fd >= 0) io_.Close(session.server_fd);
@@ -214,7 +258,7 @@ void Sessions::Establish(Session& session) {
   const Route& route = *session.route;
   TimePoint now = io_.Now();
   route.upstream_cells->connect_duration.Observe(now - session.connect_started_at);
-  route.server_cells[session.server()]->connects.Add();
+  route.servers[session.server()].cells->connects.Add();
   session.state = SessionState::kEstablished;
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);

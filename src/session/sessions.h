@@ -29,6 +29,9 @@ class SessionObserver {
   virtual void OnClosed(const Route& route, CloseReason reason, Duration lifetime) = 0;
   // A connect failed; another server may be tried.
   virtual void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) = 0;
+  // No connection to the server could be made from this source address: this machine does not have it (`missing`), or no port of it is
+  // free. Others are tried.
+  virtual void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) = 0;
   // No file descriptor was free for a server's side.
   virtual void OnOutOfFiles() = 0;
 };
@@ -54,7 +57,7 @@ class Sessions {
   ~Sessions() = default;
 
   // Starts a session; takes over `client`, a non-blocking connected socket.
-  void Open(int client, const Route& route);
+  void Open(int client, Route& route);
   // Takes a completion of a session's operation; drops it if the session is gone.
   void Handle(const Completion& completion);
   void RunTimers(TimePoint now);
@@ -76,7 +79,11 @@ class Sessions {
 
  private:
   void StartConnect(Session& session, CloseReason last_failure);
+  void ConnectFromNextSource(Session& session, TimePoint now);
+  void SourceFailed(Session& session, bool missing, TimePoint now);
   void OnConnect(Session& session, int result);
+  bool ConnectedToItself(const Session& session);
+  void OnNoPort(Session& session);
   void ConnectTryFailed(Session& session, ConnectFailure failure, int error);
   void Establish(Session& session);
   void ReleaseServer(Session& session);

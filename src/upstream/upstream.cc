@@ -1,16 +1,23 @@
 #include "upstream/upstream.h"
 
+#include <algorithm>
 #include <map>
 #include <numeric>
 
 namespace ringmain {
 
 Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer)
-    : config_(config), balancer_(std::move(balancer)) {
+    : config_(config), balancer_(std::move(balancer)), sources_(config.source_addresses) {
   RINGMAIN_CHECK(!config_.servers.empty() && config_.servers.size() <= kMaxServers);
+  auto of_family = [](int family) { return [family](const SocketAddress& source) { return source.family() == family; }; };
+  std::span<const SocketAddress> sources(sources_);
+  size_t split = std::stable_partition(sources_.begin(), sources_.end(), of_family(AF_INET)) - sources_.begin();
   std::vector<uint32_t> weights;
   for (const ServerConfig& server : config_.servers) {
-    servers_.push_back(std::make_unique<Server>(server));
+    int family = server.address.family();
+    servers_.push_back(std::make_unique<Server>(server, family == AF_INET    ? sources.first(split)
+                                                        : family == AF_INET6 ? sources.subspan(split)
+                                                                             : sources.first(0)));
     weights.push_back(server.weight);
   }
   sequence_ = SmoothWeightedSequence(weights);

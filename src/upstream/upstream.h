@@ -20,12 +20,15 @@ namespace ringmain {
 // One server. The shared part is one cache line: it is touched once per connection (pick, release), never per message.
 class alignas(64) Server {
  public:
-  explicit Server(const ServerConfig& config)
-      : address_(config.address), name_(config.address.ToString()), weight_(config.weight) {}
+  // `sources` outlive it.
+  explicit Server(const ServerConfig& config, std::span<const SocketAddress> sources = {})
+      : address_(config.address), name_(config.address.ToString()), weight_(config.weight), sources_(sources) {}
 
   const SocketAddress& address() const { return address_; }
   const std::string& name() const { return name_; }
   uint32_t weight() const { return weight_; }
+  // The local addresses that connections to it are made from, all of its family; empty: the kernel chooses.
+  std::span<const SocketAddress> sources() const { return sources_; }
 
   // Connections that are connecting or established, exact over all workers.
   uint32_t active() const { return active_.load(std::memory_order_relaxed); }
@@ -53,6 +56,7 @@ class alignas(64) Server {
   alignas(64) SocketAddress address_;
   std::string name_;
   uint32_t weight_;
+  std::span<const SocketAddress> sources_;
 };
 
 class Upstream;
@@ -88,6 +92,7 @@ class Upstream {
  private:
   const UpstreamConfig config_;
   const std::unique_ptr<const Balancer> balancer_;
+  std::vector<SocketAddress> sources_;  // by family
   std::vector<std::unique_ptr<Server>> servers_;
   std::vector<uint16_t> sequence_;
   alignas(64) std::atomic<uint64_t> ticket_{0};

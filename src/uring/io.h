@@ -65,8 +65,12 @@ class Io {
 
   // ---- Immediate calls ----
 
-  // A non-blocking, close-on-exec stream socket with `options` applied; or -errno.
-  virtual int OpenSocket(int family, const SocketOptions& options) = 0;
+  // A non-blocking, close-on-exec stream socket with `options` applied; or -errno. Its connect will be made from the address `source`, and
+  // from a port that is free towards the server then; -EADDRNOTAVAIL if this machine does not have that address. Null: the kernel chooses.
+  virtual int OpenSocket(int family, const SocketOptions& options, const SocketAddress* source) = 0;
+  // A connect to a port of this machine that nobody listens on may be given just that port to connect from, and then it reaches itself.
+  // REQUIRES: `fd` was connected to `server`.
+  virtual bool ConnectedToItself(int fd, const SocketAddress& server) = 0;
   // Sends FIN after what was sent. Errors are ignored: the receive side reports a dead connection.
   virtual void ShutdownSend(int fd) = 0;
   // REQUIRES: nothing is armed on `fd`.

@@ -411,7 +411,18 @@ void Worker::OnConnectFailed(const Route& route, uint16_t server, ConnectFailure
   if (std::optional<uint64_t> more = shared_.connect_failed.Admit(Clock::now()))
     Log(LogLevel::kWarn, "connect failed upstream=", route.upstream->name(),
         " server=", route.upstream->server(server).name(), " reason=", std::string(ToString(failure)),
-        " error=\"", std::strerror(error), "\" not_logged=", *more);
+        " error=\"", std::strerror(error), "\" not_logged=", *more,
+        failure == ConnectFailure::kNoLocalAddress
+            ? " (if local ports have run out: add source_addresses to the upstream or widen net.ipv4.ip_local_port_range)"
+            : "");
+}
+
+void Worker::OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) {
+  if (std::optional<uint64_t> more = shared_.source_failed.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "cannot connect from source_address=", source.host(), " upstream=", route.upstream->name(),
+        " server=", route.upstream->server(server).name(), " reason=\"",
+        missing ? "no interface of this machine has that address" : "no local port is free towards the server",
+        "\" not_logged=", *more);
 }
 
 void Worker::OnOutOfFiles() { PauseAccepting(EMFILE); }

@@ -45,6 +45,7 @@ struct WorkerShared {
   ConnectionLimit files;  // connections that there are file descriptors for: surplus waits
   LogLimiter refused;
   LogLimiter connect_failed;
+  LogLimiter source_failed;
   LogLimiter accept_paused{seconds(10)};
   UniqueFd finished;  // an eventfd that counts the workers whose thread is through
 };
@@ -142,6 +143,7 @@ class Worker final : private SessionObserver {
 
   void OnClosed(const Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
+  void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   void OnOutOfFiles() override;
 
   const Options options_;

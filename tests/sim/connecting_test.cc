@@ -1,4 +1,8 @@
 // Connecting: tries, their failures, and clients that do not wait.
+#include <map>
+#include <string>
+#include <vector>
+
 #include "directed.h"
 
 namespace ringmain::sim {
@@ -96,6 +100,114 @@ TEST_F(Connecting, NoFilesResets) {
   EXPECT_TRUE(client.closed_with_reset);
   EXPECT_EQ(world_->closed(CloseReason::kNoFiles), 1u);
   EXPECT_EQ(Failures(ConnectFailure::kNoFiles), 1u);
+}
+
+TEST_F(Connecting, EachServerGivesTheSourceAddressesTheirTurns) {
+  WorldOptions options;
+  options.servers = 2;
+  options.sources = 3;
+  Start(options);
+  std::map<size_t, std::vector<std::string>> sources;
+  for (int i = 0; i < 8; ++i) {
+    const SimSocket& server = *Established().server;
+    sources[server.server].push_back(server.source);
+  }
+  std::vector<std::string> in_turn = {"10.1.0.0", "10.1.0.1", "10.1.0.2", "10.1.0.0"};
+  EXPECT_EQ(sources[0], in_turn);
+  EXPECT_EQ(sources[1], in_turn);
+}
+
+TEST_F(Connecting, WithoutAFreePortTheNextSourceAddressIsTriedAtOnce) {
+  WorldOptions options;
+  options.servers = 2;
+  options.sources = 3;
+  SimSocket& client = OpenWith(options);
+  size_t server = client.session->server->server;
+  FailConnect(client, EADDRNOTAVAIL);
+  EXPECT_EQ(client.session->server->source, "10.1.0.1");
+  FailConnect(client, EADDRNOTAVAIL);
+  EXPECT_EQ(client.session->server->source, "10.1.0.2");
+  world_->io().EndConnect(*client.session->server, 0);
+  Turn();
+  EXPECT_TRUE(client.session->established);
+  EXPECT_EQ(client.session->server->server, server);
+  for (size_t i = 0; i < kConnectFailures; ++i) EXPECT_EQ(Failures(static_cast<ConnectFailure>(i)), 0u);
+}
+
+TEST_F(Connecting, WithoutAFreePortAnywhereTheNextServerIsTried) {
+  WorldOptions options;
+  options.servers = 2;
+  options.sources = 2;
+  SimSocket& client = OpenWith(options);
+  SimSocket& first = *client.session->server;
+  FailConnect(client, EADDRNOTAVAIL);
+  FailConnect(client, EADDRNOTAVAIL);
+  EXPECT_NE(client.session->server->server, first.server);
+  EXPECT_EQ(Failures(ConnectFailure::kNoLocalAddress), 1u);
+}
+
+// The kernel looks at every port before it gives up: that must not happen for every client.
+TEST_F(Connecting, AServerWithoutAFreePortRests) {
+  WorldOptions options;
+  SimSocket& client = OpenWith(options);
+  FailConnect(client, EADDRNOTAVAIL);
+  RunUntilQuiet();
+  EXPECT_TRUE(client.closed_with_reset);
+  size_t sockets = world_->io().sockets().size();
+  SimSocket& second = world_->Accept(Passive());
+  EXPECT_TRUE(second.closed_with_reset);
+  EXPECT_EQ(world_->io().sockets().size(), sockets + 1) << "a socket was opened for a server";
+  EXPECT_EQ(Failures(ConnectFailure::kNoLocalAddress), 2u);
+  EXPECT_EQ(world_->closed(CloseReason::kConnectFailed), 2u);
+  Pass(SourceTurns::kRest);
+  Established();
+}
+
+TEST_F(Connecting, ASourceAddressThatIsMissingIsPassedOver) {
+  WorldOptions options;
+  options.sources = 3;
+  options.has_source = [](const std::string& source) { return source == "10.1.0.2"; };
+  Start(options);
+  EXPECT_EQ(Established().server->source, "10.1.0.2");
+  EXPECT_EQ(Established().server->source, "10.1.0.2");
+  EXPECT_EQ(Failures(ConnectFailure::kNoLocalAddress), 0u);
+}
+
+TEST_F(Connecting, WithoutAnySourceAddressItFails) {
+  WorldOptions options;
+  options.sources = 2;
+  options.has_source = [](const std::string&) { return false; };
+  SimSocket& client = OpenWith(options);
+  EXPECT_TRUE(client.closed_with_reset);
+  EXPECT_EQ(world_->closed(CloseReason::kConnectFailed), 1u);
+  EXPECT_EQ(Failures(ConnectFailure::kNoLocalAddress), 1u);
+}
+
+TEST_F(Connecting, ItsTimeoutCountsFromTheFirstSourceAddress) {
+  WorldOptions options;
+  options.sources = 2;
+  options.connect_timeout = milliseconds(500);
+  SimSocket& client = OpenWith(options);
+  Pass(milliseconds(400));
+  FailConnect(client, EADDRNOTAVAIL);
+  Pass(milliseconds(100) + TimerWheel::kTick);
+  EXPECT_TRUE(client.session->server->connect->cancelled);
+}
+
+TEST_F(Connecting, AConnectThatReachesItselfIsRefused) {
+  WorldOptions options;
+  options.servers = 2;
+  SimSocket& client = OpenWith(options);
+  SimSocket& first = *client.session->server;
+  first.script.is_the_proxy = true;
+  world_->io().EndConnect(first, 0);
+  Turn();
+  EXPECT_TRUE(first.closed_with_reset);
+  EXPECT_EQ(Failures(ConnectFailure::kRefused), 1u);
+  EXPECT_NE(client.session->server->server, first.server);
+  world_->io().EndConnect(*client.session->server, 0);
+  Turn();
+  EXPECT_TRUE(client.session->established);
 }
 
 TEST_F(Connecting, AClientsResetEndsItAtOnce) {

@@ -24,16 +24,26 @@ uint64_t Milliseconds(Duration duration) { return static_cast<uint64_t>(duration
 // ---- What happens ----
 
 void Rules::OnCompletion(const Completion& completion) {
-  if (completion.token.op != Op::kConnect || completion.result == 0) return;
+  if (completion.token.op != Op::kConnect) return;
   const SimSession* session = world_.io().FindSession(completion.token);
-  if (session == nullptr || session->closing || session->closed) return;
+  if (session == nullptr || session->closing || session->closed || session->established) return;
+  int error = -session->last_connect_result.value();
+  ConnectFailure failure = session->connect_timed_out ? ConnectFailure::kTimeout : ConnectFailureFromErrno(error);
+  // Without a port it goes on from another local address if there is one.
+  if (failure == ConnectFailure::kNoLocalAddress) return;
   expected_failures_.resize(world_.options().servers);
-  ConnectFailure failure =
-      session->connect_timed_out ? ConnectFailure::kTimeout : ConnectFailureFromErrno(-completion.result);
   ++expected_failures_[session->server->server][static_cast<size_t>(failure)];
 }
 
 void Rules::OnConnectFailed(size_t server, ConnectFailure failure) {
+  if (failure == ConnectFailure::kNoLocalAddress) {
+    no_local_address_ = true;
+    const Server& target = world_.upstream().server(server);
+    for (const SocketAddress& source : target.sources())
+      world_.report().Expect(world_.io().NoPort(server, source.host()) || world_.io().Missing(source.host()),
+                             "no_local_address though ", source.host(), " was not tried");
+    world_.report().Expect(!target.sources().empty() || world_.io().NoPort(server, ""), "no_local_address untried");
+  }
   seen_failures_.resize(world_.options().servers);
   ++seen_failures_[server][static_cast<size_t>(failure)];
 }
@@ -125,7 +135,7 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
       return;
     case CloseReason::kConnectFailed:
     case CloseReason::kConnectTimeout:
-      if (world_.io().open_failed()) return;
+      if (world_.io().open_failed() || no_local_address_) return;
       report.Expect(session.last_connect_result.value_or(0) != 0, "closed for a connect that did not fail");
       report.Expect((session.connect_timed_out || session.last_connect_result == -ETIMEDOUT) ==
                         (reason == CloseReason::kConnectTimeout),
@@ -365,7 +375,8 @@ void Rules::AtEnd() {
     for (size_t i = 0; i < kConnectFailures; ++i) {
       uint64_t counted = world_.server_cells(server).connect_failures[i].value();
       bool made =
-          i != static_cast<size_t>(ConnectFailure::kNoFiles) && i != static_cast<size_t>(ConnectFailure::kOther);
+          i != static_cast<size_t>(ConnectFailure::kNoFiles) && i != static_cast<size_t>(ConnectFailure::kOther) &&
+          i != static_cast<size_t>(ConnectFailure::kNoLocalAddress);
       report.Expect(!made || counted == expected_failures_[server][i], "server ", server, " failed by ",
                     std::string(kConnectFailureNames[i]), " ", expected_failures_[server][i], " times, not ", counted);
       report.Expect(i == static_cast<size_t>(ConnectFailure::kNoFiles) || counted == seen_failures_[server][i],

@@ -62,6 +62,7 @@ class Rules {
   std::array<uint64_t, kCloseReasons> closed_{};
   std::vector<std::array<uint64_t, kConnectFailures>> expected_failures_;  // by server
   std::vector<std::array<uint64_t, kConnectFailures>> seen_failures_;
+  bool no_local_address_ = false;  // was a failure at least once
 };
 
 }  // namespace ringmain::sim

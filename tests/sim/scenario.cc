@@ -64,9 +64,9 @@ PeerScript SomePeer(Random& random, bool is_server, Duration longest_pause) {
 }
 
 std::optional<int> SomeConnectResult(Random& random) {
-  constexpr int kErrors[] = {ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ECONNRESET};
+  constexpr int kErrors[] = {ECONNREFUSED, ETIMEDOUT, EHOSTUNREACH, ECONNRESET, EADDRNOTAVAIL, EADDRNOTAVAIL};
   if (random.OneIn(3)) return std::nullopt;
-  return -kErrors[random.Below(4)];
+  return -kErrors[random.Below(6)];
 }
 
 WorldOptions SomeWorld(Random& random) {
@@ -100,6 +100,13 @@ void AddPipes(Random& random, const std::shared_ptr<Random>& later, WorldOptions
     return later->OneIn(4) ? kNothing[later->Below(4)]
                            : static_cast<int>(later->Between(1, later->OneIn(2) ? 64 : 32 << 10));
   };
+}
+
+// Some of the addresses to connect from may be missing, now and then.
+void AddSources(Random& random, const std::shared_ptr<Random>& later, WorldOptions& world) {
+  world.sources = random.Between(1, 3);
+  bool some_missing = random.OneIn(3);
+  world.has_source = [=](const std::string&) { return !some_missing || !later->OneIn(3); };
 }
 
 // Fills whole buffers, and in between does not.
@@ -147,6 +154,7 @@ Scenario MakeScenario(uint64_t seed) {
   scenario.world.server_script = [=](size_t) {
     PeerScript script = some_peer(*later, /*is_server=*/true);
     if (refusing > 0 && later->OneIn(refusing + 1)) script.connect_result = SomeConnectResult(*later);
+    script.is_the_proxy = refusing > 0 && later->OneIn(16);
     return script;
   };
   bool few_files = random.OneIn(8);
@@ -154,6 +162,8 @@ Scenario MakeScenario(uint64_t seed) {
     if (!few_files || !later->OneIn(3)) return 0;
     return later->OneIn(4) ? -EAFNOSUPPORT : -EMFILE;
   };
+
+  if (random.OneIn(2)) AddSources(random, later, scenario.world);
 
   DriverOptions& driver = scenario.driver;
   driver.seed = random.Next();
@@ -183,7 +193,10 @@ std::string RunScenario(uint64_t seed, Coverage& coverage) {
     for (const SimSocket& socket : world->io().sockets()) {
       coverage.splice_begins += socket.splice_begins;
       coverage.splice_ends += socket.splice_ends;
+      coverage.self_connects += socket.connected && socket.script.is_the_proxy ? 1 : 0;
     }
+    for (const SimSession& session : world->io().sessions())
+      coverage.source_changes += session.established && session.changed_source ? 1 : 0;
     // Sessions that are left cannot be destroyed.
     if (report->failed()) static_cast<void>(world.release());
     return report;

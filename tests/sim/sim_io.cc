@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "pattern.h"
+#include "session/source_turns.h"
 
 namespace ringmain::sim {
 namespace {
@@ -73,17 +74,23 @@ void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
   report_.Expect(session.server == nullptr || session.server->closed, "a second connect of a session");
   report_.Expect(!session.closing, "a connect of a session that closes");
   size_t server = address.port();
-  report_.Expect(std::find(session.tried.begin(), session.tried.end(), server) == session.tried.end(),
+  report_.Expect(!NoPort(server, socket->source), "a connect from ", socket->source, ", which rests");
+  bool goes_on = !session.tried.empty() && session.tried.back() == server && session.last_connect_result == -EADDRNOTAVAIL;
+  report_.Expect(goes_on || std::find(session.tried.begin(), session.tried.end(), server) == session.tried.end(),
                  "a second try of server ", server);
-  session.tried.push_back(server);
+  if (goes_on) {
+    session.changed_source = true;
+  } else {
+    session.tried.push_back(server);
+    session.connect_started_at = now_;
+  }
   session.server = socket;
-  session.connect_started_at = now_;
   session.connect_timed_out = false;
   socket->session = &session;
   socket->server = server;
   socket->script = options_.server_script(server);
   socket->connect = ConnectOp{.token = token};
-  report_.Trace("  connect fd=", fd, " server=", server, " for client fd=", session.client->fd);
+  report_.Trace("  connect fd=", fd, " server=", server, " from ", socket->source, " for client fd=", session.client->fd);
 }
 
 void SimIo::Cancel(Token target) {
@@ -115,7 +122,7 @@ void SimIo::Cancel(Token target) {
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
 }
 
-int SimIo::OpenSocket(int, const SocketOptions&) {
+int SimIo::OpenSocket(int, const SocketOptions&, const SocketAddress* source) {
   int result = options_.open_result();
   open_failed_ |= result < 0;
   out_of_files_ = result == -EMFILE || result == -ENFILE;
@@ -123,7 +130,31 @@ int SimIo::OpenSocket(int, const SocketOptions&) {
     report_.Trace("  OpenSocket: ", result);
     return result;
   }
-  return NewSocket(/*is_client=*/false, {}).fd;
+  std::string host = source != nullptr ? source->host() : "";
+  if (source != nullptr && !options_.has_source(host)) {
+    report_.Trace("  OpenSocket: ", host, " is missing");
+    missing_at_[host] = now_;
+    return -EADDRNOTAVAIL;
+  }
+  SimSocket& socket = NewSocket(/*is_client=*/false, {});
+  socket.source = host;
+  return socket.fd;
+}
+
+bool SimIo::ConnectedToItself(int fd, const SocketAddress&) {
+  SimSocket* socket = Usable(fd, "look at the address");
+  return socket != nullptr && report_.Expect(socket->connected, "a look at the address of an unconnected fd ", fd) &&
+         socket->script.is_the_proxy;
+}
+
+bool SimIo::NoPort(size_t server, const std::string& source) const {
+  auto found = no_port_at_.find({server, source});
+  return found != no_port_at_.end() && now_ < found->second + SourceTurns::kRest;
+}
+
+bool SimIo::Missing(const std::string& source) const {
+  auto found = missing_at_.find(source);
+  return found != missing_at_.end() && now_ < found->second + SourceTurns::kRest;
 }
 
 void SimIo::ShutdownSend(int fd) {
@@ -173,6 +204,10 @@ void SimIo::CloseSocket(int fd, bool reset) {
   if (session == nullptr) return;
   // A connect that failed is no end of the session.
   if (!socket->is_client && !socket->connected) return;
+  if (socket->script.is_the_proxy && !session->closing) {
+    report_.Expect(reset, "a connection to itself closed without a reset");
+    return;
+  }
   last_closed_ = session;
   NoteClosing(*session);
   const SimSocket* source = session->other(*socket);

@@ -39,6 +39,7 @@ class SimIo final : public Io, public BufferPublisher {
     Duration leave_grace{};  // Sessions::kLeaveGrace
     std::function<PeerScript(size_t server)> server_script;
     std::function<int()> open_result;  // of OpenSocket: 0 or -errno
+    std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
     std::vector<uint32_t> pipes{};     // the size of each
     std::function<bool()> pipe_refused = [] { return false; };
     std::function<int()> splice_limit = [] { return INT_MAX; };  // bytes that one moves at most, or -errno
@@ -55,7 +56,8 @@ class SimIo final : public Io, public BufferPublisher {
   void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override;
-  int OpenSocket(int family, const SocketOptions& options) override;
+  int OpenSocket(int family, const SocketOptions& options, const SocketAddress* source) override;
+  bool ConnectedToItself(int fd, const SocketAddress& server) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
   void CloseWithReset(int fd) override { CloseSocket(fd, /*reset=*/true); }
@@ -121,7 +123,11 @@ class SimIo final : public Io, public BufferPublisher {
   // Buffers that completions hold which the proxy has not handled yet.
   size_t buffers_under_way() const;
   SimSession* FindSession(Token token) const;
-  bool open_failed() const { return open_failed_; }  // OpenSocket failed at least once
+  bool open_failed() const { return open_failed_; }  // OpenSocket failed at least once, but for want of the source
+  // Whether a connect to this server from this local address found no port, so recently that the address rests; and whether this machine
+  // did not have the address when a socket was to be bound to it.
+  bool NoPort(size_t server, const std::string& source) const;
+  bool Missing(const std::string& source) const;
   SimSession* last_closed() const { return last_closed_; }
   const std::vector<SimPipe>& pipes() const { return pipes_; }
   uint64_t Piped(const SimSocket& source) const;           // bytes from it that are in a pipe
@@ -170,6 +176,8 @@ class SimIo final : public Io, public BufferPublisher {
   SimSession* opening_ = nullptr;
   SimSession* last_closed_ = nullptr;
   bool open_failed_ = false;
+  std::map<std::pair<size_t, std::string>, TimePoint> no_port_at_;  // by server and local address
+  std::map<std::string, TimePoint> missing_at_;                     // by local address
   bool out_of_files_ = false;                 // OpenSocket said so, in the handling of the last completion
   std::map<uint64_t, SimSession*> by_token_;  // Op::kNone, generation and index of the proxy's session
   std::deque<uint16_t> published_;            // first in, first out, like the kernel's ring

@@ -61,6 +61,9 @@ void SimIo::OnSendHandled(SimSocket& socket, int result) {
 }
 
 void SimIo::OnConnectHandled(SimSession& session, int result) {
+  if (result == 0 && session.server->script.is_the_proxy) result = -ECONNREFUSED;
+  if (result == -EADDRNOTAVAIL && !session.closing && !session.connect_timed_out)
+    no_port_at_[{session.server->server, session.server->source}] = now_;
   session.last_connect_result = result;
   session.established = result == 0 && !session.closing;
   session.last_byte_at = now_;

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -42,6 +43,7 @@ struct PeerScript {
 
   // Servers only: how they answer a connect. No result is no answer.
   std::optional<int> connect_result = 0;
+  bool is_the_proxy = false;  // nobody listens there, and a connect that succeeds has reached itself
 };
 
 inline bool IsReceive(Op op) { return op == Op::kReceiveFromClient || op == Op::kReceiveFromServer; }
@@ -98,7 +100,8 @@ struct SimSocket {
   uint64_t key = 0;  // of the stream that its peer sends
   SimSession* session = nullptr;
   PeerScript script;
-  size_t server = 0;  // its index; servers only
+  size_t server = 0;   // its index; servers only
+  std::string source;  // the local address it was bound to, if any
 
   // From the peer to the proxy.
   uint64_t arrived = 0;
@@ -147,6 +150,7 @@ struct SimSession {
   bool client_ended_first = false;
   bool out_of_files = false;  // it closes because OpenSocket found no file descriptor
   std::optional<int> last_connect_result;
+  bool changed_source = false;     // a connect found no port, and the next was made from another address
   bool connect_timed_out = false;  // the current or last connect was cancelled for that
   TimePoint opened_at{};
   TimePoint closing_at{};

@@ -1,5 +1,6 @@
 #include "world.h"
 
+#include "absl/strings/str_cat.h"
 #include "balance/make_balancer.h"
 
 namespace ringmain::sim {
@@ -15,12 +16,14 @@ UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
     address.set_port(static_cast<uint16_t>(i));
     config.servers.push_back({address, 1});
   }
+  for (size_t i = 0; i < options.sources; ++i)
+    config.source_addresses.push_back(SocketAddress::ParseHost(absl::StrCat("10.1.0.", i)).value());
   return config;
 }
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
-          options.open_result, options.pipes, options.pipe_refused, options.splice_limit};
+          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.splice_limit};
 }
 
 // So that receives starve, which they do not while the pool can grow.
@@ -42,7 +45,7 @@ World::World(const WorldOptions& options, Report& report)
   route_.upstream = &upstream_;
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;
-  for (ServerCells& cells : server_cells_) route_.server_cells.push_back(&cells);
+  for (ServerCells& cells : server_cells_) route_.servers.push_back({&cells, SourceTurns(options.sources)});
   route_.connect_timeout = options.connect_timeout;
   route_.connect_tries = options.connect_tries;
   route_.idle_timeout = options.idle_timeout;
@@ -103,6 +106,11 @@ void World::OnClosed(const Route&, CloseReason reason, Duration) { rules_.OnClos
 void World::OnConnectFailed(const Route&, uint16_t server, ConnectFailure failure, int error) {
   report_.Trace("connect failed server=", server, " ", std::string(ToString(failure)), " error=", error);
   rules_.OnConnectFailed(server, failure);
+}
+
+void World::OnSourceFailed(const Route&, uint16_t server, const SocketAddress& source, bool missing) {
+  report_.Expect(missing ? io_.Missing(source.host()) : io_.NoPort(server, source.host()), "source address ",
+                 source.host(), " is said to have failed");
 }
 
 }  // namespace ringmain::sim

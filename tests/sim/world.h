@@ -21,12 +21,14 @@ struct WorldOptions {
   uint32_t high_water = 4 * 4096;
   size_t servers = 1;
   BalanceMethod balance = BalanceMethod::kRoundRobin;
+  size_t sources = 0;  // source addresses
   uint32_t connect_tries = 3;
   Duration connect_timeout = seconds(2);
   Duration idle_timeout{};
   Duration half_closed_timeout{};
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
+  std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
   std::vector<uint32_t> pipes;  // the size of each
   uint32_t splice_turn_bytes = Sessions::kSpliceTurnBytes;
   std::function<bool()> pipe_refused = [] { return false; };
@@ -67,6 +69,7 @@ class World final : public SessionObserver {
 
   void OnClosed(const Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
+  void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   void OnOutOfFiles() override {}
 
  private:

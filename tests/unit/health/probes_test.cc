@@ -25,11 +25,17 @@ class FakeIo final : public Io {
     connects.push_back({address.ToString(), token});
   }
   void Cancel(Token target) override { cancelled.push_back(target); }
-  int OpenSocket(int, const SocketOptions& options) override {
+  int OpenSocket(int, const SocketOptions& options, const SocketAddress* source) override {
     EXPECT_EQ(options.keepalive.count(), 0);
+    sources.push_back(source == nullptr ? "" : source->host());
     if (open_error != 0) return -open_error;
+    if (missing.contains(sources.back())) return -EADDRNOTAVAIL;
     open.insert(next_fd);
     return next_fd++;
+  }
+  bool ConnectedToItself(int fd, const SocketAddress&) override {
+    EXPECT_TRUE(open.contains(fd));
+    return connected_to_itself;
   }
   void ShutdownSend(int) override { ADD_FAILURE(); }
   void Close(int fd) override {
@@ -60,6 +66,9 @@ class FakeIo final : public Io {
   std::set<int> open;
   int next_fd = 100;
   int open_error = 0;
+  std::vector<std::string> sources;  // of each socket; empty if none
+  std::set<std::string> missing;     // sources that this machine does not have
+  bool connected_to_itself = false;
   int closes = 0;
   int resets = 0;
 
@@ -69,8 +78,9 @@ class FakeIo final : public Io {
 
 class ProbesTest : public testing::Test {
  protected:
-  explicit ProbesTest(std::vector<std::string> addresses = {"127.0.0.1:7001"}) {
+  explicit ProbesTest(std::vector<std::string> addresses = {"127.0.0.1:7001"}, std::vector<std::string> sources = {}) {
     config_.name = "echo";
+    for (const std::string& source : sources) config_.source_addresses.push_back(SocketAddress::ParseHost(source).value());
     for (const std::string& address : addresses) config_.servers.push_back({SocketAddress::Parse(address).value(), 1});
     upstream_.emplace(config_, nullptr);
     cells_ = std::vector<HealthCells>(addresses.size());
@@ -255,6 +265,71 @@ TEST_F(ProbesTest, StopCancelsWhatIsArmedAndCountsNothingMore) {
   Complete(0, -ECANCELED);
   EXPECT_EQ(probes_->armed(), 0u);
   EXPECT_EQ(cells_[0].failed.value() + cells_[0].succeeded.value(), 0u);
+}
+
+// With nobody on the server's port the kernel may take that port to connect from.
+TEST_F(ProbesTest, AConnectThatReachesItselfIsRefused) {
+  Begin(kCheck);
+  io_.connected_to_itself = true;
+  testing::internal::CaptureStderr();
+  for (int i = 0; i < 3; ++i) Answer(0, 0);
+  std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_FALSE(server().up());
+  EXPECT_NE(log.find("reason=\"connection refused\""), std::string::npos) << log;
+  EXPECT_EQ(cells_[0].failed.value(), 3u);
+  EXPECT_EQ(io_.resets, 3);
+}
+
+TEST_F(ProbesTest, NoFreeLocalPortSaysNothingAboutTheServer) {
+  HealthCheckConfig check = kCheck;
+  check.fall = 1;
+  Begin(check);
+  testing::internal::CaptureStderr();
+  Answer(0, -EADDRNOTAVAIL);
+  std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_NE(log.find("health checks skipped reason=\"cannot assign requested address\""), std::string::npos) << log;
+  EXPECT_TRUE(server().up());
+  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  Answer(0, 0);
+  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
+}
+
+class SourceProbesTest : public ProbesTest {
+ protected:
+  SourceProbesTest() : ProbesTest({"127.0.0.1:7001", "[::1]:7001"}, {"::2", "10.0.0.1", "::3", "10.0.0.2"}) {}
+};
+
+TEST_F(SourceProbesTest, ComeFromTheFirstAddressOfTheServersFamily) {
+  Begin(kCheck);
+  for (int i = 0; i < 3; ++i) {
+    Answer(0, 0);
+    Answer(1, 0);
+  }
+  EXPECT_EQ(std::set<std::string>(io_.sources.begin(), io_.sources.end()), (std::set<std::string>{"10.0.0.1", "::2"}));
+}
+
+TEST_F(SourceProbesTest, PassOverAddressesThatCannotBeHad) {
+  Begin(kCheck);
+  io_.missing = {"10.0.0.1"};
+  Answer(0, 0);
+  EXPECT_EQ(io_.sources, (std::vector<std::string>{"10.0.0.1", "10.0.0.2"}));
+  Answer(1, -EADDRNOTAVAIL);  // no port is free
+  EXPECT_EQ(io_.sources.back(), "::2");
+  Answer(1, 0);
+  EXPECT_EQ(io_.sources.back(), "::3");
+  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
+  EXPECT_EQ(cells_[1].succeeded.value(), 1u);
+  EXPECT_EQ(cells_[0].failed.value() + cells_[1].failed.value(), 0u);
+}
+
+TEST_F(SourceProbesTest, FailIfTheMachineHasNoneOfTheAddresses) {
+  Begin(kCheck);
+  io_.missing = {"10.0.0.1", "10.0.0.2"};
+  testing::internal::CaptureStderr();
+  Pass(seconds(10));
+  std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_FALSE(server().up());
+  EXPECT_NE(log.find("no interface of this machine has one of its source addresses"), std::string::npos) << log;
 }
 
 class ManyProbesTest : public ProbesTest {

@@ -16,6 +16,18 @@ TEST(Machine, QuotaRoundsUpToWholeCpus) {
   EXPECT_EQ(CpusOfQuota("garbage 100000"), std::nullopt);
 }
 
+TEST(Machine, PortRangeIsAllPortsIfItIsNotKnown) {
+  PortRange range = ParsePortRange("32768\t60999\n");
+  EXPECT_FALSE(range.Contains(32767));
+  EXPECT_TRUE(range.Contains(32768));
+  EXPECT_TRUE(range.Contains(60999));
+  EXPECT_FALSE(range.Contains(61000));
+  for (const char* text : {"", "32768", "x y", "99999 99999", "2 1"}) {
+    EXPECT_TRUE(ParsePortRange(text).Contains(0)) << text;
+    EXPECT_TRUE(ParsePortRange(text).Contains(65535)) << text;
+  }
+}
+
 TEST(Machine, CgroupPathOfVersion2) {
   EXPECT_EQ(CgroupPath("0::/\n"), "");
   EXPECT_EQ(CgroupPath("0::/system.slice/ringmain.service\n"), "/system.slice/ringmain.service");

@@ -4,6 +4,7 @@
 
 #include <numeric>
 #include <random>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -28,6 +29,22 @@ std::vector<uint16_t> Reference(std::vector<uint32_t> weights) {
     sequence.push_back(static_cast<uint16_t>(best));
   }
   return sequence;
+}
+
+TEST(UpstreamTest, GivesEachServerTheSourceAddressesOfItsFamily) {
+  UpstreamConfig config;
+  for (const char* server : {"[::1]:1", "127.0.0.1:1", "unix:/x"}) config.servers.push_back({SocketAddress::Parse(server).value()});
+  for (const char* source : {"::2", "10.0.0.2", "::1", "10.0.0.1"})
+    config.source_addresses.push_back(SocketAddress::ParseHost(source).value());
+  Upstream upstream(config, nullptr);
+  auto sources = [&](size_t server) {
+    std::vector<std::string> hosts;
+    for (const SocketAddress& source : upstream.server(server).sources()) hosts.push_back(source.host());
+    return hosts;
+  };
+  EXPECT_EQ(sources(0), (std::vector<std::string>{"::2", "::1"}));
+  EXPECT_EQ(sources(1), (std::vector<std::string>{"10.0.0.2", "10.0.0.1"}));
+  EXPECT_TRUE(sources(2).empty());
 }
 
 TEST(SmoothWeightedSequence, SpreadsTheHeavyServer) {

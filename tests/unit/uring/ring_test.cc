@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.h"
 #include "uring/ring_io.h"
 
 namespace ringmain {
@@ -165,6 +166,57 @@ TEST_F(RingIoTest, CancelEndsAnIdleReceive) {
         EXPECT_FALSE(completion.more);
         ended = true;
       }
+}
+
+// A listening socket on a free port of the host.
+UniqueFd Listen(const char* host, SocketAddress& address) {
+  address = SocketAddress::ParseHost(host).value();
+  UniqueFd fd(socket(address.family(), SOCK_STREAM, 0));
+  EXPECT_EQ(bind(fd.get(), address.address(), address.length()), 0) << strerror(errno);
+  EXPECT_EQ(listen(fd.get(), 10), 0);
+  address = SocketAddress::OfSocket(fd.get()).value();
+  return fd;
+}
+
+TEST_F(RingIoTest, ConnectsFromTheSourceAddress) {
+  for (auto [server, source] : {std::pair("127.0.0.1", "127.9.8.7"), std::pair("::1", "::1")}) {
+    SocketAddress address, from = SocketAddress::ParseHost(source).value();
+    UniqueFd listener = Listen(server, address);
+    UniqueFd fd(io_->OpenSocket(address.family(), {}, &from));
+    ASSERT_TRUE(fd.valid()) << source;
+    EXPECT_EQ(SocketAddress::OfSocket(fd.get())->port(), 0) << "the port is to be chosen by connect(2)";
+    io_->Connect({Op::kConnect, 0, 0}, fd.get(), address);
+    EXPECT_EQ(Turn().front().result, 0);
+    UniqueFd accepted(accept(listener.get(), nullptr, nullptr));
+    EXPECT_EQ(SocketAddress::OfPeer(accepted.get())->host(), source);
+    EXPECT_FALSE(io_->ConnectedToItself(fd.get(), address));
+  }
+}
+
+TEST_F(RingIoTest, ASourceAddressOfAnotherMachineIsAnError) {
+  UniqueFd next(dup(0));
+  int number = next.get();
+  next.reset();
+  SocketAddress source = SocketAddress::ParseHost("192.0.2.1").value();  // reserved for documentation
+  EXPECT_EQ(io_->OpenSocket(AF_INET, {}, &source), -EADDRNOTAVAIL);
+  next.reset(dup(0));
+  EXPECT_EQ(next.get(), number) << "a socket leaked";
+}
+
+TEST_F(RingIoTest, KnowsASocketThatIsConnectedToItself) {
+  for (const char* host : {"127.0.0.1", "::1"}) {
+    SocketAddress address = SocketAddress::ParseHost(host).value();
+    UniqueFd fd(socket(address.family(), SOCK_STREAM, 0));
+    ASSERT_EQ(bind(fd.get(), address.address(), address.length()), 0) << host;
+    address = SocketAddress::OfSocket(fd.get()).value();
+    ASSERT_EQ(connect(fd.get(), address.address(), address.length()), 0) << "nobody listens, and yet it can connect";
+    EXPECT_TRUE(io_->ConnectedToItself(fd.get(), address));
+    SocketAddress any = SocketAddress::ParseHost(address.family() == AF_INET ? "0.0.0.0" : "::").value();
+    any.set_port(address.port());
+    EXPECT_TRUE(io_->ConnectedToItself(fd.get(), any));
+    linger abort{1, 0};  // the port is free again
+    setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+  }
 }
 
 }  // namespace
