@@ -10,14 +10,23 @@
 namespace ringmain {
 namespace {
 
+// loadtest/compare has a build for which everything is bulk, as a fixed choice to hold the adaptive one against.
+#ifdef RINGMAIN_ALWAYS_SPLICE
+constexpr bool kAlwaysSplice = true;
+#else
+constexpr bool kAlwaysSplice = false;
+#endif
+
 // After so many single receives in a row whose sink kept up, a multishot one is worth arming.
 constexpr uint8_t kCalmReceives = 16;
 // So many receives in a row that filled their buffer are bulk.
-constexpr uint8_t kBulkReceives = 4;
+constexpr uint8_t kBulkReceives = kAlwaysSplice ? 0 : 4;
 // What one direction splices in one turn: what a pipe holds, for each call into the kernel has a price of its own.
 constexpr uint32_t kSpliceRoundBytes = 1 << 20;
+// With less than this left of the turn's budget it is not worth a call.
+constexpr uint32_t kLeastSplice = 16 << 10;
 // So many rounds in a row, each moving less than this, are not bulk any more.
-constexpr uint32_t kSmallSplice = 16 << 10;
+constexpr uint32_t kSmallSplice = kAlwaysSplice ? 0 : 16 << 10;
 constexpr uint8_t kSmallSplices = 16;
 
 }  // namespace
@@ -264,7 +273,8 @@ void Relay::LeaveMultishot() {
 // ---- Spliced ----
 
 bool Relay::WantsSplice() {
-  if (run_ < kBulkReceives || receiving_ || sending_ || queued_ > 0 || sink_ < 0 || ended_ || discarding_) return false;
+  if (run_ < kBulkReceives || receiving_ || sending_ || queued_ > 0 || source_ < 0 || sink_ < 0 || ended_ || discarding_)
+    return false;
   run_ = 0;
   if (!env_->io.abilities().splice || !BorrowPipe()) return false;  // buffers do as well, and after another run it is tried again
   SetMode(RelayMode::kSpliced);
@@ -289,7 +299,7 @@ bool Relay::BorrowPipe() {
 RelayEvent Relay::MoveSpliced(Counter& bytes) {
   if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
   Io& io = env_->io;
-  if (queued_ == 0 && !ended_ && env_->splice_budget < kSmallSplice) {
+  if (queued_ == 0 && !ended_ && env_->splice_budget < kLeastSplice) {
     ReleasePipe();
     return RelayEvent::kDeferred;
   }
@@ -315,7 +325,7 @@ RelayEvent Relay::MoveSpliced(Counter& bytes) {
         return RelayEvent::kNone;
       }
     }
-    if (ended_ || moved >= kSpliceRoundBytes || env_->splice_budget < kSmallSplice) break;
+    if (ended_ || moved >= kSpliceRoundBytes || env_->splice_budget < kLeastSplice) break;
     int received = io.SpliceToPipe(source_, pipe_, std::min(kSpliceRoundBytes, env_->splice_budget));
     if (received > 0) {
       queued_ = static_cast<uint32_t>(received);
