@@ -1,8 +1,8 @@
 // Counts the allocations of each thread of a program that it is preloaded into (LD_PRELOAD). Who reads the counts:
 // tests/integration/test_allocations.py.
 //
-// The file that COUNT_ALLOCATIONS names, of any size, is mapped as an array of Slot: one for each thread, in the order of their
-// first allocation. It can be read at any time. What C++ allocates comes here through malloc.
+// The file that COUNT_ALLOCATIONS names, of any size, is mapped as an array of Slot: one for each thread, in the order
+// of their first allocation. It can be read at any time. What C++ allocates comes here through malloc.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>

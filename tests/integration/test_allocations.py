@@ -50,7 +50,8 @@ def test_none_in_steady_state(ringmain, echo, tmp_path, mode):
     if mode == "spliced" and "splice" in os.environ.get("RINGMAIN_DISABLE", "").split(","):
         pytest.skip("splicing is off")
     counts = Counts(tmp_path / "counts")
-    proxy = ringmain(config([echo]), env=counts.environment, binary=RINGMAIN if mode == "buffered" else str(ALWAYS_SPLICED))
+    binary = RINGMAIN if mode == "buffered" else str(ALWAYS_SPLICED)
+    proxy = ringmain(config([echo]), env=counts.environment, binary=binary)
     load = subprocess.Popen([LOAD, "ping", "--to", proxy.address, "--connections", "50", "--payload", str(PAYLOAD),
                              "--duration", "100s", "--quiet"], stdout=subprocess.DEVNULL)
     try:
