@@ -18,6 +18,7 @@ SETTLE = 0.5         # of load before the window begins
 TAIL = 0.7           # of bulk load after the window has ended
 LONG = 60            # more than a run takes: load that goes on until it is told to end
 IDLE_HOLD = 3        # how long idle sessions are held
+SESSIONS_HOLD = 3    # how long many are held, on top of the window
 PINGS_PER_SECOND = 1000
 BULK_FLOWS = 8       # of mixed
 
@@ -206,6 +207,35 @@ def idle(bench, scenario, proxy, servers, index):
     return got
 
 
+def sessions(bench, scenario, proxy, servers, index):
+    """Nine of ten are opened and verified, held, and verified again; all the while the tenth pings."""
+    server, pinging = servers[0], scenario.connections // 10
+    holding = scenario.connections - pinging
+    idle_load = bench.load(scenario, "idle", proxy.addresses[0], bench.seconds + SESSIONS_HOLD, connections=holding,
+                           ping=True)
+    server.wait_for("connections", holding, idle_load)
+    ping_load = bench.load(scenario, "ping", proxy.addresses[0], bench.seconds + LONG, connections=pinging,
+                           payload=scenario.payload)
+    server.wait_for("connections", scenario.connections, ping_load)
+    before = sample(bench, proxy, server, idle_load.process, ping_load.process)
+    least, end = scenario.connections, time.monotonic() + bench.seconds
+    while time.monotonic() < end:
+        time.sleep(0.1)
+        least = min(least, server.totals()["connections"])
+    seen = Between(before, sample(bench, proxy, server, idle_load.process, ping_load.process))
+    files = proxy.open_files()
+    idle_load.check_running()
+    verified, report = idle_load.finish(), ping_load.finish(now=True)
+    # What the held ones sent in the window, if anything, is not worth telling apart.
+    trips = seen.work["received"] / scenario.payload
+    values = {"sessions": least, "files": files, "rate": trips / seen.seconds, "p99_us": report["latency_us"]["p99"]}
+    got = result(values, seen, verified, report, proxy=proxy)
+    if verified["operations"] != 2 * holding:
+        got["errors"] += 1
+        got["said"] += f"; {verified['operations']} verifications of {holding} sessions, 2 of each were due"
+    return got
+
+
 def turn_p99_us(before, after):
     """The bound of the histogram's bucket below which 99 of 100 loop turns were between the two."""
     turns = {bound: after[bound] - before.get(bound, 0) for bound in sorted(after)}
@@ -231,14 +261,13 @@ def mixed(bench, scenario, proxy, servers, index):
     seen = Between(before, sample(bench, proxy, discard, *processes))
     report = ping_load.finish()
     values = {**latency(report), "unloaded_p99_us": unloaded["latency_us"]["p99"],
-              "p99_growth": over(report["latency_us"]["p99"], unloaded["latency_us"]["p99"]),
               "gb_per_s": seen.work["received"] / 1e9 / seen.seconds, "other_core": 100 * seen.others / seen.seconds}
     if turns is not None and (p99 := turn_p99_us(turns, proxy.peer.loop_turns())) is not None:
         values["loop_turn_p99_us"] = p99
     return result(values, seen, unloaded, report, bulk_load.finish(), proxy=proxy)
 
 
-KINDS = {"ping": ping, "bulk": bulk, "churn": churn, "idle": idle, "mixed": mixed}
+KINDS = {"ping": ping, "bulk": bulk, "churn": churn, "idle": idle, "mixed": mixed, "sessions": sessions}
 
 
 class Round:

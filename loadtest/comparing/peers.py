@@ -17,6 +17,7 @@ global
   nbthread {workers}
   maxconn 4500
   maxpipes 1024
+{tuning}
 defaults
   mode tcp
   timeout connect 5s
@@ -52,6 +53,8 @@ class Peer:
     forks = False       # a process for each connection
     routes_many = True  # one process can listen on two addresses with a server each
     users = (None,)     # None is whoever runs the comparison
+    everywhere = True   # False: only in scenarios that name it
+    environment = {}    # on top of the comparison's own
 
     def missing(self):
         """The packages to install before it can run."""
@@ -68,12 +71,14 @@ class Peer:
         raise NotImplementedError
 
     def takes(self, scenario):
+        if self.name not in scenario.peers and (scenario.peers or not self.everywhere):
+            return False
         if scenario.user not in self.users or scenario.workers > self.most_workers:
             return False
         if scenario.kind == "mixed" and not self.routes_many:
             return False
         # A process for each connection is for few connections that stay.
-        return not self.forks or (scenario.kind in ("ping", "bulk") and scenario.connections <= 64)
+        return not self.forks or (scenario.kind in ("ping", "bulk") and scenario.connections <= 8)
 
 
 class Ringmain(Peer):
@@ -118,13 +123,36 @@ class Ringmain(Peer):
         return turns
 
 
+class FixedRingmain(Ringmain):
+    """ringmain without its choice between buffers and pipes."""
+
+    everywhere = False
+
+    def __init__(self, build, spliced):
+        super().__init__(build)
+        self.spliced = spliced
+        self.name = "ringmain-spliced" if spliced else "ringmain-buffered"
+        self.title = "ringmain, always pipes" if spliced else "ringmain, always buffers"
+        if spliced:
+            self.binary = build / "loadtest" / "ringmain-always-spliced"
+        else:
+            self.environment = {"RINGMAIN_DISABLE": "splice"}
+
+    def describe(self):
+        return "a build that splices from the first byte on" if self.spliced else "RINGMAIN_DISABLE=splice"
+
+
 class HaProxy(Peer):
     packages = ("haproxy",)
 
+    tuning = ""
+    options = ""
+
     def __init__(self, splice):
-        self.splice = splice
         self.name = "haproxy-splice" if splice else "haproxy"
         self.title = "HAProxy splice-auto" if splice else "HAProxy"
+        if splice:
+            self.options = "option splice-auto"
 
     def missing(self):
         return () if find("haproxy") else self.packages
@@ -133,10 +161,11 @@ class HaProxy(Peer):
         return version([find("haproxy"), "-v"])
 
     def describe(self):
-        return "mode tcp, nbthread N, maxconn 4500, timeouts 1h" + (", option splice-auto" if self.splice else "")
+        settings = ("mode tcp, nbthread N, maxconn 4500, timeouts 1h", self.options, self.tuning)
+        return ", ".join(filter(None, settings))
 
     def command(self, directory, routes, workers, user):
-        text = HAPROXY.format(workers=workers, options="option splice-auto" if self.splice else "")
+        text = HAPROXY.format(workers=workers, options=self.options.replace(", ", "\n  "), tuning=self.tuning)
         for index, (port, to) in enumerate(routes):
             text += f"listen r{index}\n  bind 127.0.0.1:{port}\n  server s{index} {to}\n"
         path = directory.path / "haproxy.cfg"
@@ -244,7 +273,8 @@ class Direct(Peer):
 
 def known(build):
     """All, in the order in which they run: those that matter most beside ringmain."""
-    return [Direct(), Floor(build), Nginx(), Ringmain(build), HaProxy(False), HaProxy(True), Socat()]
+    return [Direct(), Floor(build), Nginx(), FixedRingmain(build, False), Ringmain(build), FixedRingmain(build, True),
+            HaProxy(False), HaProxy(True), Socat()]
 
 
 def choose(build, names, custom):
@@ -293,7 +323,8 @@ class Proxy:
             argv = ["setpriv", "--pdeathsig=TERM", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
                     "--inh-caps=-all", "--bounding-set=-all", *argv]
         with open(directory.path / "log", "w") as log:
-            self.process = children.start(argv, cpus, stdout=log, stderr=log, cwd=directory.path)
+            self.process = children.start(argv, cpus, stdout=log, stderr=log, cwd=directory.path,
+                                          env={**os.environ, **peer.environment})
         self.addresses = [f"127.0.0.1:{port}" for port, _ in routes]
         wait_until(lambda: self.process.poll() is not None or all(listens(port) for port, _ in routes),
                    f"{peer.name} listens")
@@ -304,6 +335,9 @@ class Proxy:
     @property
     def pid(self):
         return self.process.pid if self.process else None
+
+    def open_files(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd")) if self.process else 0
 
     def rss_kib(self, field):
         return tree_rss_kib(self.pid, field) if self.process else 0

@@ -4,7 +4,7 @@ import math
 import os
 
 from comparing import svg
-from comparing.figures import BEST, LOSS, US, losses
+from comparing.figures import LOSS, US, losses
 from comparing.scenarios import GROUPS, METRICS
 
 NOTES = "<!-- Notes below this line are kept when this page is written anew. -->"
@@ -21,8 +21,12 @@ def rounds(count):
     return "1 round" if count == 1 else f"{count} rounds"
 
 
+BEST_TITLES = {"haproxy-best": "HAProxy with or without splice-auto, whichever is better",
+               "fixed-best": "always buffers or always pipes, whichever is better"}
+
+
 def title_of(results, peer):
-    return "HAProxy, its better setting" if peer == BEST else results["peers"][peer]["title"]
+    return BEST_TITLES.get(peer) or results["peers"][peer]["title"]
 
 
 def group_scenarios(results, group):
@@ -47,7 +51,7 @@ def scenario_table(results, scenario):
     """One row for each peer: its figures, and in brackets how ringmain's compare with them."""
     metrics = [m for m in METRICS[scenario["kind"]]
                if any(m.name in values for values in scenario["medians"].values())]
-    head = ["", *(f"{m.title} ({m.unit})" for m in metrics)]
+    head = ["", *(f"{m.title} ({m.unit})" if m.unit else m.title for m in metrics)]
     rows = []
     for peer, values in scenario["medians"].items():
         name = f"**{title_of(results, peer)}**" if peer == US else title_of(results, peer)
@@ -65,10 +69,12 @@ def scenario_table(results, scenario):
 
 
 def summary_table(results):
-    """The first figure of each scenario: ringmain's, and the ratio with every peer."""
-    peers = [peer for peer in results["peers"] if peer not in (US, "direct")]
+    """The first figure of each scenario in which there are other proxies: ringmain's, and the ratio with every peer."""
+    peers = [peer for peer in results["peers"] if peer != "direct" and not peer.startswith(US)]
     rows = []
     for scenario in results["scenarios"].values():
+        if not any(peer in scenario["ratios"] for peer in peers):
+            continue
         metric = primary(scenario)
         ours = scenario["medians"].get(US, {}).get(metric.name)
         cells = [f"{scenario_name(scenario)}: {metric.title}", f"{number(ours, metric.digits)} {metric.unit}"]
@@ -85,11 +91,14 @@ def scenario_name(scenario):
     return f"{scenario['title']}, {extra}" if extra else scenario["title"]
 
 
-def spread(found):
-    """A ratio's median, and what its rounds lay between."""
+def spread(found, digits):
+    """A figure's median, and what its rounds lay between."""
+    if found is None:
+        return "nothing"
+    middle = number(found["median"], digits)
     if found["rounds"] < 2:
-        return f"{found['median']:.3f}"
-    return f"{found['median']:.3f} ({found['least']:.2f} to {found['most']:.2f})"
+        return middle
+    return f"{middle} ({number(found['least'], min(digits, 2))} to {number(found['most'], min(digits, 2))})"
 
 
 def bars_table(results):
@@ -97,10 +106,20 @@ def bars_table(results):
     for one in results["bars"]:
         scenario = results["scenarios"][one["scenario"]]
         metric = next(m for m in METRICS[scenario["kind"]] if m.name == one["metric"])
-        sign = "≥" if one["more_is_better"] else "≤"
-        verdict = f"**{one['verdict']}**" if one["verdict"] == "missed" else one["verdict"]
-        rows.append([f"{scenario_name(scenario)}: {metric.title}, against {title_of(results, one['peer'])}",
-                     f"{sign} {one['bar']:.2f}", f"{sign} {one['aim']:.2f}", spread(one["ratio"]), verdict])
+        sign = "≥ " if one["more_is_better"] else "≤ "
+        what = f"{scenario_name(scenario)}: {metric.title}"
+        if one["peer"]:
+            what, unit, digits = f"{what}, against {title_of(results, one['peer'])}", "", 2
+        else:
+            unit, digits = f" {metric.unit}".rstrip(), metric.digits
+        aim = "" if one["aim"] is None else f"{sign}{number(one['aim'], digits)}{unit}"
+        measured = spread(one["measured"], max(digits, 1) + 1 if one["peer"] else digits) + unit
+        if scenario["kind"] == "sessions":
+            count = scenario["errors"].get(US, 0) + len(scenario["failed"].get(US, ()))
+            measured += f", {count} errors"
+        verdict = f"**{one['verdict']}**" if one["verdict"] in ("missed", "not held") else one["verdict"]
+        rows.append([what, f"{sign}{number(one['bar'], digits)}{unit}", aim, measured, verdict])
+    rows += [[title, "", "", why, "**skipped**"] for title, why in results.get("skipped", {}).items()]
     return table(["", "bar", "aim", "measured", ""], rows)
 
 
@@ -144,12 +163,12 @@ def plot(results, group):
         rows = [(title_of(results, peer), value, f"{number(value, metric.digits)} {metric.unit}", peer == US)
                 for peer, values in scenario["medians"].items()
                 if (value := values.get(metric.name)) is not None]
-        if rows:
+        if len(rows) > 1:  # one alone compares with nothing
             panels.append((f"{scenario_name(scenario)}: {metric.title}", rows))
     if not panels:
         return None
     heading = GROUPS[group].partition(":")[0]
-    return svg.bars(heading, f"medians of {rounds(results['options']['pairs'])}, shorter is better", panels)
+    return svg.bars(heading, "medians of all rounds, shorter is better", panels)
 
 
 def write_plots(results, directory):
@@ -172,11 +191,12 @@ def machine_text(results):
         f"- {machine['cpu']}{virtual}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
         f"{machine['kernel']}; {machine['nofile']} file descriptors",
         f"- taken {results['taken'][:16].replace('T', ' ')} UTC in {results['seconds'] / 60:.0f} min: "
-        f"{rounds(options['pairs'])} of every peer in turn, windows of {options['seconds']} s; load average "
+        f"{rounds(options['pairs'])} of every peer in turn ({options['plain_pairs']} in scenarios without a bar), "
+        f"windows of {options['seconds']} s; load average "
         f"{results['load_average']:.1f} at the beginning",
     ]
     runs = [run for scenario in results["scenarios"].values() for run in scenario["runs"]]
-    stolen, softirq = (100 * max(run.get(name, 0) for run in runs) for name in ("stolen", "softirq_core"))
+    stolen, softirq = (100 * max((run.get(name, 0) for run in runs), default=0) for name in ("stolen", "softirq_core"))
     lines.append(f"- in the worst run the hypervisor took {stolen:.1f}% of the time for others, and the kernel worked "
                  f"on the proxy's core in a thread of its own (ksoftirqd), which no proxy is charged, for {softirq:.1f}%")
     for peer in results["peers"].values():
@@ -187,18 +207,21 @@ def machine_text(results):
 
 METHOD = """The proxy has one core, load and servers have another; with two workers nothing is pinned. All proxies of a
 scenario run at once and are loaded one after the other, round by round, so that what disturbs the machine disturbs all
-alike. CPU is that of the proxy, all its threads and processes, user and system, in a window inside the load; work is
-counted by the server, where it got through. In brackets: the median, over the rounds, of ringmain's figure divided by
-the peer's in the same round; for costs and times less than 1 is better for ringmain, for rates more than 1. Every byte
-that comes back is verified; of one-way bulk the number that arrived is. "other memory per session" is the drop of
-MemAvailable per session, less that of the run without a proxy and less the proxy's own.
+alike. Buffers have their default sizes: larger ones (HAProxy's tune.bufsize, nginx's proxy_buffer_size) make bulk
+cheaper, and sessions larger. CPU is that of the proxy, all its threads and processes, user and system, in a window
+inside the load; work is counted by the server, where it got through. In brackets: the median, over the rounds, of
+ringmain's figure divided by the peer's in the same round; for costs and times less than 1 is better for ringmain, for
+rates more than 1. Every byte that comes back is verified; of one-way bulk the number that arrived is. "other memory per
+session" is the drop of MemAvailable per session, less that of the run without a proxy and less the proxy's own. Loop
+turns are by ringmain's own histogram (ringmain_worker_loop_turn_seconds), over the time of the pings: the bound that 99
+of 100 did not exceed.
 """
 
 
 def page(results, plots, where):
     """The body that results.md and RESULTS.md share; `where` is the path from the page to the plots."""
     parts = ["## At a glance\n", summary_table(results), ""]
-    if results["bars"]:
+    if results["bars"] or results.get("skipped"):
         parts += ["### Against the project's own bars\n", bars_table(results), ""]
     parts += ["### Where ringmain loses\n",
               f"All figures, latency and rates too, in which its median is more than {100 * (LOSS - 1):.0f}% worse:\n",
