@@ -173,6 +173,24 @@ class HaProxy(Peer):
         return [find("haproxy"), "-db", "-q", "-f", path]
 
 
+class SplicingHaProxy(HaProxy):
+    """Splices from the first byte. splice-auto may never begin: whether a flow is a fast one is looked at only when the
+    session is processed as a whole, which plain forwarding does without ("show info": no pipe was ever made)."""
+
+    options = "option splice-request, option splice-response"
+    tuning = "tune.pipesize 1048576"
+
+    def __init__(self):
+        super().__init__(splice=False)
+        self.name, self.title = "haproxy-pipes", "HAProxy, always pipes"
+
+    def describe(self):
+        return super().describe() + "; with splice-auto it may never begin to splice"
+
+    def takes(self, scenario):
+        return scenario.kind == "bulk" and super().takes(scenario)
+
+
 class Nginx(Peer):
     name = "nginx"
     title = "nginx stream"
@@ -274,7 +292,7 @@ class Direct(Peer):
 def known(build):
     """All, in the order in which they run: those that matter most beside ringmain."""
     return [Direct(), Floor(build), Nginx(), FixedRingmain(build, False), Ringmain(build), FixedRingmain(build, True),
-            HaProxy(False), HaProxy(True), Socat()]
+            HaProxy(False), HaProxy(True), SplicingHaProxy(), Socat()]
 
 
 def choose(build, names, custom):
