@@ -88,13 +88,12 @@ void Probes::Start(Probe& probe, TimePoint now) {
 }
 
 int Probes::OpenSocket(Probe& probe) {
-  constexpr SocketOptions kNoKeepAlive{seconds(0)};
   const Server& server = *probe.target.server;
   int family = server.address().family();
-  if (server.sources().empty()) return io_.OpenSocket(family, kNoKeepAlive, nullptr);
+  if (server.sources().empty()) return io_.OpenSocket(family, nullptr);
   int fd = -EADDRNOTAVAIL;
   for (size_t tries = 0; tries < server.sources().size() && fd == -EADDRNOTAVAIL; ++tries) {
-    fd = io_.OpenSocket(family, kNoKeepAlive, &server.sources()[probe.source]);
+    fd = io_.OpenSocket(family, &server.sources()[probe.source]);
     if (fd == -EADDRNOTAVAIL) UseNextSource(probe);
   }
   return fd;

@@ -201,7 +201,7 @@ absl::Status Process::OpenListeners() {
     std::vector<ListeningSockets>& opened = listening_.emplace_back();
     for (const SocketAddress& address : config.listen) {
       absl::StatusOr<ListeningSockets> sockets =
-          OpenListeningSockets(address, workers_count_, config.backlog, {config.keepalive});
+          OpenListeningSockets(address, workers_count_, config.backlog, config.keepalive);
       if (!sockets.ok())
         return absl::FailedPreconditionError(
             absl::StrCat("listener ", config.name, ": ", std::string(sockets.status().message())));
@@ -216,7 +216,7 @@ Route Process::MakeRoute(size_t listener, uint32_t worker) {
   Route route;
   route.listener = static_cast<uint32_t>(listener);
   route.listener_cells = &board_.listeners[listener]->cells[worker];
-  route.socket_options = {config.keepalive};
+  route.keepalive = config.keepalive;
   route.idle_timeout = config.idle_timeout;
   route.half_closed_timeout = config.half_closed_timeout;
   for (size_t i = 0; i < upstreams_.size(); ++i) {

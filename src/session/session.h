@@ -29,7 +29,7 @@ struct Route {
   ListenerCells* listener_cells = nullptr;
   UpstreamCells* upstream_cells = nullptr;
   std::vector<RouteServer> servers;  // by server index
-  SocketOptions socket_options;
+  seconds keepalive{};         // of the server's side, idle time before the first probe; zero is off
   Duration connect_timeout{};  // per try
   uint32_t connect_tries = 1;
   Duration idle_timeout{};         // zero is off
@@ -75,6 +75,7 @@ struct Session : TimerWheel::Timer {
   bool reset = false;          // both sides are closed with a reset
   bool connect_armed = false;  // the connect is armed and its completion has not come
   bool connect_timed_out = false;
+  bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
   uint8_t tries = 0;        // servers tried, the current one included
   uint16_t source = 0;      // the index of the source address of the current connect

@@ -176,8 +176,7 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   int fd = -EADDRNOTAVAIL;
   while (std::optional<uint16_t> source = shared.sources.Next(now)) {
     session.source = *source;
-    fd = io_.OpenSocket(server.address().family(), route.socket_options,
-                        server.sources().empty() ? nullptr : &server.sources()[*source]);
+    fd = io_.OpenSocket(server.address().family(), server.sources().empty() ? nullptr : &server.sources()[*source]);
     if (fd != -EADDRNOTAVAIL) break;
     SourceFailed(session, /*missing=*/true, now);
   }

@@ -43,6 +43,7 @@ class Sessions {
   static constexpr Duration kLeaveGrace = seconds(1);
   // Sessions in which something happened are swept this often, until they are quiet: then each multishot receive is checked once for
   // something it missed (relay.h). Those with a socket on which nothing is armed are swept for as long as that lasts (sweep.cc).
+  // The first sweep that finds a session established also asks for keep-alive probes towards its server.
   static constexpr Duration kSweepInterval = milliseconds(100);
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
@@ -100,6 +101,7 @@ class Sessions {
 
   void Touch(Session& session);
   void Sweep(TimePoint now);
+  void KeepAlive(Session& session);
   struct Check {
     Session* session;
     Direction direction;

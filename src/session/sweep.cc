@@ -21,6 +21,7 @@ void Sessions::Sweep(TimePoint now) {
   IntrusiveList<Session, &Session::lively> lively;
   while (Session* session = lively_.PopFront()) {
     if (session->state == SessionState::kClosing) continue;
+    if (session->state == SessionState::kEstablished && !session->kept_alive) KeepAlive(*session);
     bool keep = false;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       Relay& relay = session->relay(direction);
@@ -41,6 +42,14 @@ void Sessions::Sweep(TimePoint now) {
   lively_ = lively;
   for (size_t done = 0; done < checks_.size(); done += kSweepBatch)
     RunChecks({checks_.data() + done, std::min(kSweepBatch, checks_.size() - done)});
+}
+
+// Not when it connects: a session that is over before does without the four system calls.
+void Sessions::KeepAlive(Session& session) {
+  const Route& route = *session.route;
+  session.kept_alive = true;
+  if (route.keepalive.count() == 0 || route.upstream->server(session.server()).address().is_unix()) return;
+  io_.KeepAlive(session.server_fd, route.keepalive);
 }
 
 void Sessions::RunChecks(std::span<const Check> checks) {

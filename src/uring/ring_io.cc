@@ -24,16 +24,16 @@ void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, op
 
 }  // namespace
 
-void ApplySocketOptions(int fd, int family, const SocketOptions& options) {
-  if (family == AF_UNIX) return;
-  SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-  if (options.keepalive.count() == 0) return;
+void DisableSendDelay(int fd) { SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
+
+void EnableKeepAlive(int fd, seconds idle) {
+  if (idle.count() == 0) return;
   // A dead peer is noticed after idle + 3 probes: twice the idle time in all.
-  int idle = static_cast<int>(options.keepalive.count());
-  SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
-  SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle);
-  SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle / 3));
+  int idle_seconds = static_cast<int>(idle.count());
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle_seconds / 3));
   SetInt(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+  SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
 absl::StatusOr<std::unique_ptr<RingIo>> RingIo::Create(Ring& ring, const BufferPool::Options& buffers,
@@ -124,10 +124,10 @@ void RingIo::Connect(Token token, int fd, const SocketAddress& address) {
   io_uring_sqe_set_data64(sqe, token.Pack());
 }
 
-int RingIo::OpenSocket(int family, const SocketOptions& options, const SocketAddress* source) {
+int RingIo::OpenSocket(int family, const SocketAddress* source) {
   UniqueFd fd(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return -errno;
-  ApplySocketOptions(fd.get(), family, options);
+  if (family != AF_UNIX) DisableSendDelay(fd.get());
   if (source == nullptr) return fd.release();
   // Without it bind(2) would take a port for all destinations; with it connect(2) finds one that is free towards its own (man 7 ip, since
   // Linux 4.2; IPv6 sockets take this option of IPv4 too).

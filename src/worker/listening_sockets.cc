@@ -118,7 +118,7 @@ void RemoveUnixPath(const ListeningSockets& sockets) {
 }
 
 absl::StatusOr<ListeningSockets> OpenListeningSockets(const SocketAddress& address, uint32_t workers, uint32_t backlog,
-                                                      const SocketOptions& options) {
+                                                      seconds keepalive) {
   if (address.is_unix()) return OpenUnix(address, workers, backlog);
   ListeningSockets result{address, {}};
   {
@@ -137,7 +137,8 @@ absl::StatusOr<ListeningSockets> OpenListeningSockets(const SocketAddress& addre
   for (uint32_t i = 0; i < workers; ++i) {
     UniqueFd fd;
     if (int error = Bind(result.address, true, fd); error != 0) return CannotListen(result.address, error);
-    ApplySocketOptions(fd.get(), address.family(), options);
+    DisableSendDelay(fd.get());
+    EnableKeepAlive(fd.get(), keepalive);
     result.sockets.push_back(std::move(fd));
   }
   for (const UniqueFd& fd : result.sockets)

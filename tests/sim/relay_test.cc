@@ -154,7 +154,7 @@ class RelayRun {
   RelayEnv env_{io_, pool_, 5 * 4096, modes_};
   Counter bytes_;
   SimSocket& client_ = io_.AddClient({});
-  SimSocket& server_ = io_.sockets()[static_cast<size_t>(io_.OpenSocket(AF_INET, {}, nullptr))];
+  SimSocket& server_ = io_.sockets()[static_cast<size_t>(io_.OpenSocket(AF_INET, nullptr))];
   SimSession& session_ = io_.sessions().front();
   Relay relay_{env_, Op::kReceiveFromClient, Op::kSendToServer, 1, 7, true};
   bool fed_ = false;

@@ -300,6 +300,9 @@ void Rules::CheckTimers(const SimSession& session) {
   TimePoint now = world_.io().now();
   constexpr Duration kSlack = TimerWheel::kTick + milliseconds(2);
   if (session.established) {
+    report.Expect(session.server->kept_alive || world_.options().keepalive.count() == 0 ||
+                      now <= session.connected_at + Sessions::kSweepInterval + kSlack,
+                  "no keep-alive of fd ", session.server->fd);
     Duration limit = QuietLimit(session);
     report.Expect(limit.count() == 0 || now - session.last_byte_at <= limit + limit / 8 + kLateness, "quiet for ",
                   Milliseconds(now - session.last_byte_at), " ms and not closed");

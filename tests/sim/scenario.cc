@@ -163,6 +163,7 @@ Scenario MakeScenario(uint64_t seed) {
     return later->OneIn(4) ? -EAFNOSUPPORT : -EMFILE;
   };
 
+  if (random.OneIn(8)) scenario.world.keepalive = seconds(0);
   if (random.OneIn(2)) AddSources(random, later, scenario.world);
 
   DriverOptions& driver = scenario.driver;

@@ -122,7 +122,7 @@ void SimIo::Cancel(Token target) {
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
 }
 
-int SimIo::OpenSocket(int, const SocketOptions&, const SocketAddress* source) {
+int SimIo::OpenSocket(int, const SocketAddress* source) {
   int result = options_.open_result();
   open_failed_ |= result < 0;
   out_of_files_ = result == -EMFILE || result == -ENFILE;
@@ -139,6 +139,14 @@ int SimIo::OpenSocket(int, const SocketOptions&, const SocketAddress* source) {
   SimSocket& socket = NewSocket(/*is_client=*/false, {});
   socket.source = host;
   return socket.fd;
+}
+
+void SimIo::KeepAlive(int fd, seconds idle) {
+  SimSocket* socket = Usable(fd, "keep-alive");
+  if (socket == nullptr) return;
+  report_.Expect(idle.count() > 0, "keep-alive without a time");
+  report_.Expect(!socket->is_client && socket->connected && !socket->kept_alive, "keep-alive of fd ", fd);
+  socket->kept_alive = true;
 }
 
 bool SimIo::ConnectedToItself(int fd, const SocketAddress&) {

@@ -66,6 +66,7 @@ void SimIo::OnConnectHandled(SimSession& session, int result) {
     no_port_at_[{session.server->server, session.server->source}] = now_;
   session.last_connect_result = result;
   session.established = result == 0 && !session.closing;
+  session.connected_at = now_;
   session.last_byte_at = now_;
 }
 

@@ -113,6 +113,7 @@ struct SimSocket {
   bool fin_sent = false;
   // Life.
   bool connected = false;
+  bool kept_alive = false;
   bool broken = false;    // reset or timed out
   int pending_error = 0;  // what the next operation is told then; those after it see EPIPE or the end of the stream
   bool closed = false;    // by the proxy
@@ -155,6 +156,7 @@ struct SimSession {
   TimePoint opened_at{};
   TimePoint closing_at{};
   TimePoint connect_started_at{};
+  TimePoint connected_at{};
   TimePoint client_ended_at{};  // once client->eof_handled
   TimePoint last_byte_at{};     // handled; or when it was established
   TimePoint half_closed_at{};   // once a direction is known to be over

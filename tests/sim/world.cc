@@ -46,6 +46,7 @@ World::World(const WorldOptions& options, Report& report)
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;
   for (ServerCells& cells : server_cells_) route_.servers.push_back({&cells, SourceTurns(options.sources)});
+  route_.keepalive = options.keepalive;
   route_.connect_timeout = options.connect_timeout;
   route_.connect_tries = options.connect_tries;
   route_.idle_timeout = options.idle_timeout;

@@ -26,6 +26,7 @@ struct WorldOptions {
   Duration connect_timeout = seconds(2);
   Duration idle_timeout{};
   Duration half_closed_timeout{};
+  seconds keepalive{30};
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
   std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };

@@ -182,7 +182,7 @@ TEST_F(RingIoTest, ConnectsFromTheSourceAddress) {
   for (auto [server, source] : {std::pair("127.0.0.1", "127.9.8.7"), std::pair("::1", "::1")}) {
     SocketAddress address, from = SocketAddress::ParseHost(source).value();
     UniqueFd listener = Listen(server, address);
-    UniqueFd fd(io_->OpenSocket(address.family(), {}, &from));
+    UniqueFd fd(io_->OpenSocket(address.family(), &from));
     ASSERT_TRUE(fd.valid()) << source;
     EXPECT_EQ(SocketAddress::OfSocket(fd.get())->port(), 0) << "the port is to be chosen by connect(2)";
     io_->Connect({Op::kConnect, 0, 0}, fd.get(), address);
@@ -198,7 +198,7 @@ TEST_F(RingIoTest, ASourceAddressOfAnotherMachineIsAnError) {
   int number = next.get();
   next.reset();
   SocketAddress source = SocketAddress::ParseHost("192.0.2.1").value();  // reserved for documentation
-  EXPECT_EQ(io_->OpenSocket(AF_INET, {}, &source), -EADDRNOTAVAIL);
+  EXPECT_EQ(io_->OpenSocket(AF_INET, &source), -EADDRNOTAVAIL);
   next.reset(dup(0));
   EXPECT_EQ(next.get(), number) << "a socket leaked";
 }
