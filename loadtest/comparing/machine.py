@@ -1,4 +1,5 @@
 """What the machine is, which cores are whose, and the packages of the peers."""
+import ctypes
 import os
 import platform
 import re
@@ -8,6 +9,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+CONGESTION_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+CLONE_NEWNET = 0x40000000  # linux/sched.h; os.unshare came with Python 3.12
 SEARCH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
@@ -73,4 +76,19 @@ def describe():
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory_kib("MemTotal") / 2**20, 1),
         "nofile": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
+        "congestion_control": CONGESTION_CONTROL.read_text().strip(),
     }
+
+
+def use_congestion_control(name):
+    """Goes on in a network of its own, where nothing but loopback is and TCP uses this congestion control; that of the
+    machine stays as it is."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        raise Problem(f"--congestion-control wants a network namespace of its own: {os.strerror(ctypes.get_errno())}")
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    try:
+        CONGESTION_CONTROL.write_text(name)
+    except OSError:
+        known = CONGESTION_CONTROL.with_name("tcp_available_congestion_control").read_text().strip()
+        raise Problem(f"no congestion control {name}; this kernel has {known}") from None

@@ -189,7 +189,7 @@ def machine_text(results):
     virtual = ", virtual" if machine["hypervisor"] else ""
     lines = [
         f"- {machine['cpu']}{virtual}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, "
-        f"{machine['kernel']}; {machine['nofile']} file descriptors",
+        f"{machine['kernel']}; {machine['nofile']} file descriptors, TCP congestion control {machine['congestion_control']}",
         f"- taken {results['taken'][:16].replace('T', ' ')} UTC in {results['seconds'] / 60:.0f} min: "
         f"{rounds(options['pairs'])} of every peer in turn ({options['plain_pairs']} in scenarios without a bar), "
         f"windows of {options['seconds']} s; load average "
