@@ -62,23 +62,26 @@ class CivetwebServer final : public HttpServer {
   std::string start_error_;  // the first of them
 };
 
+// False if the client did not take it all. In pieces, because civetweb's timeout counts from the last progress: a client that takes a
+// byte now and then would hold the thread.
+bool Write(mg_connection* connection, std::string_view bytes, std::chrono::steady_clock::time_point deadline) {
+  while (!bytes.empty() && std::chrono::steady_clock::now() < deadline) {
+    int n = mg_write(connection, bytes.data(), std::min(kWriteChunk, bytes.size()));
+    if (n <= 0) return false;
+    bytes.remove_prefix(static_cast<size_t>(n));
+  }
+  return bytes.empty();
+}
+
 void Send(mg_connection* connection, const HttpResponse& response, bool with_body) {
-  std::string message =
+  std::string header =
       absl::StrCat("HTTP/1.1 ", response.status, " ", mg_get_response_code_text(connection, response.status),
                    "\r\nContent-Type: ", response.content_type, "\r\nContent-Length: ", response.body.size(),
                    "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-  if (!response.allow.empty()) absl::StrAppend(&message, "Allow: ", response.allow, "\r\n");
-  absl::StrAppend(&message, "Connection: close\r\n\r\n");
-  if (with_body) message += response.body;
-
-  // In pieces, because civetweb's timeout counts from the last progress: a client that takes a byte now and then would
-  // hold the thread.
+  if (!response.allow.empty()) absl::StrAppend(&header, "Allow: ", response.allow, "\r\n");
+  absl::StrAppend(&header, "Connection: close\r\n\r\n");
   auto deadline = std::chrono::steady_clock::now() + kWriteLimit;
-  for (size_t sent = 0; sent < message.size() && std::chrono::steady_clock::now() < deadline;) {
-    int n = mg_write(connection, message.data() + sent, std::min(kWriteChunk, message.size() - sent));
-    if (n <= 0) return;
-    sent += static_cast<size_t>(n);
-  }
+  if (Write(connection, header, deadline) && with_body) Write(connection, response.body, deadline);
 }
 
 absl::Status CivetwebServer::CheckAddress() const {

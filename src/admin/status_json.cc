@@ -5,6 +5,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
 #include "admin/admin_server.h"
 #include "admin/sum.h"
 
@@ -116,11 +117,21 @@ Json Session(const AdminView& view, const SessionRecord& session) {
   return json;
 }
 
-Json Sessions(const AdminView& view, uint32_t most) {
+// A unix path may hold any bytes; JSON may not.
+std::string Dump(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+
+// As text, each session on a line of its own: one tree of thousands of sessions would take many times the memory.
+void AppendSessions(const AdminView& view, uint32_t most, std::string& text) {
   SessionList sessions = view.list_sessions(most);
-  Json list = Json::array();
-  for (const SessionRecord& session : sessions.sessions) list.push_back(Session(view, session));
-  return {{"total", sessions.total}, {"missing_workers", sessions.missing_workers}, {"list", std::move(list)}};
+  text.reserve(text.size() + 500 * (sessions.sessions.size() + 1));
+  absl::StrAppend(&text, "{\n    \"total\": ", sessions.total, ",\n    \"missing_workers\": ", Dump(sessions.missing_workers, -1),
+                  ",\n    \"list\": [");
+  const char* separator = "\n      ";
+  for (const SessionRecord& session : sessions.sessions) {
+    absl::StrAppend(&text, separator, Dump(Session(view, session), -1));
+    separator = ",\n      ";
+  }
+  text += "]\n  }";
 }
 
 std::string Iso8601(std::chrono::system_clock::time_point time) {
@@ -156,9 +167,12 @@ std::string RenderStatusJson(const AdminView& view, uint32_t sessions) {
   }
   Json& workers = status["workers"] = Json::array();
   for (size_t i = 0; i < view.board->workers.size(); ++i) workers.push_back(Worker(i, view.board->workers[i]));
-  status["sessions"] = Sessions(view, sessions);
-  // A unix path may hold any bytes; JSON may not.
-  return status.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::string text = Dump(status, 2);
+  text.resize(text.size() - 2);  // the last line, "}": there is one more member
+  text += ",\n  \"sessions\": ";
+  AppendSessions(view, sessions, text);
+  text += "\n}\n";
+  return text;
 }
 
 }  // namespace ringmain
