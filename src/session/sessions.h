@@ -73,10 +73,11 @@ class Sessions {
   std::optional<TimePoint> NextWakeUp() const;
   size_t size() const { return pool_.size(); }
 
-  // Appends what there is to say of the sessions in up to `slots` slots, from slot `first` on, until `records` holds `most`. Returns the
-  // slot to go on from, if there is more: a slot holds one session or none, and the walk starts at 0 and asks again when it likes, so
-  // that it passes each session once that is there all the time. REQUIRES: `first` is 0 or was returned.
-  std::optional<uint32_t> List(uint32_t first, uint32_t slots, size_t most, std::vector<SessionRecord>& records);
+  // One step of a walk over all sessions: appends to `records` what there is to say of the next `step` sessions (or fewer: free slots
+  // take time too), until `records` holds `most`. Starts at slot `first`, 0 at the beginning; returns the slot to go on from, none at the
+  // end. Whatever opens and closes between two steps, a session that is there all the time is passed once, any other at most once.
+  // REQUIRES: step > 0; records.capacity() >= most, or allocating does not matter.
+  std::optional<uint32_t> List(uint32_t first, uint32_t step, size_t most, std::vector<SessionRecord>& records);
 
  private:
   void StartConnect(Session& session, CloseReason last_failure);

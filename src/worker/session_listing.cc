@@ -29,7 +29,7 @@ bool SessionListing::Serve(Sessions& sessions, TimePoint now) {
   if (taken_ == nullptr) taken_ = waiting_.exchange(nullptr, std::memory_order_acquire);
   if (taken_ == nullptr) return false;
   std::optional<uint32_t> next;
-  if (now < taken_->give_up) next = sessions.List(taken_->next_slot, kSlotsPerTurn, taken_->most, taken_->records);
+  if (now < taken_->give_up) next = sessions.List(taken_->next_slot, kSessionsPerTurn, taken_->most, taken_->records);
   if (next.has_value())
     taken_->next_slot = *next;
   else

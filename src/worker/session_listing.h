@@ -20,8 +20,8 @@ namespace ringmain {
 class SessionListing {
  public:
   using Records = std::vector<SessionRecord>;
-  // Of a step: some 20 us with a session in each.
-  static constexpr uint32_t kSlotsPerTurn = 64;
+  // Of a step; about a microsecond each.
+  static constexpr uint32_t kSessionsPerTurn = 128;
 
   SessionListing() = default;
   SessionListing(const SessionListing&) = delete;

@@ -107,9 +107,23 @@ TEST_F(Listing, AWalkPassesEachSessionOnce) {
   EXPECT_EQ(records.size(), 30u);
 }
 
+TEST_F(Listing, AStepPassesFreeSlotsFaster) {
+  Start();
+  for (int i = 0; i < 640; ++i) Established();
+  world_->CloseAll(CloseReason::kShutdown);
+  RunUntilQuiet();
+  Established();
+  Records records;
+  uint32_t steps = 1;
+  for (std::optional<uint32_t> slot = 0; (slot = world_->sessions().List(*slot, 2, SIZE_MAX, records)).has_value();) ++steps;
+  EXPECT_EQ(records.size(), 1u);
+  EXPECT_GE(steps, 640u / 32);
+  EXPECT_LE(steps, 640u / 32 + 2);
+}
+
 TEST_F(Listing, IsMadeInSteps) {
   Start();
-  for (uint32_t i = 0; i < 2 * SessionListing::kSlotsPerTurn; ++i) Established();
+  for (uint32_t i = 0; i < 2 * SessionListing::kSessionsPerTurn; ++i) Established();
   SessionListing listing;
   EXPECT_FALSE(Serve(listing)) << "nobody asked";
   std::future<Records> all = listing.Ask(1000, Later());
@@ -121,18 +135,18 @@ TEST_F(Listing, IsMadeInSteps) {
     EXPECT_TRUE(steps > 1 || !Answered(all));
   }
   ASSERT_TRUE(Answered(all) && Answered(few));
-  EXPECT_EQ(all.get().size(), 2u * SessionListing::kSlotsPerTurn);
+  EXPECT_EQ(all.get().size(), 2u * SessionListing::kSessionsPerTurn);
   EXPECT_EQ(few.get().size(), 3u);
   // The next one is a new walk.
   all = listing.Ask(1000, Later());
   while (Serve(listing)) {
   }
-  EXPECT_EQ(all.get().size(), 2u * SessionListing::kSlotsPerTurn);
+  EXPECT_EQ(all.get().size(), 2u * SessionListing::kSessionsPerTurn);
 }
 
 TEST_F(Listing, WhoGaveUpCostsNoWalk) {
   Start();
-  for (uint32_t i = 0; i < 2 * SessionListing::kSlotsPerTurn; ++i) Established();
+  for (uint32_t i = 0; i < 2 * SessionListing::kSessionsPerTurn; ++i) Established();
   SessionListing listing;
   TimePoint give_up = Later();
   std::future<Records> late = listing.Ask(1000, give_up);
@@ -142,12 +156,12 @@ TEST_F(Listing, WhoGaveUpCostsNoWalk) {
   EXPECT_TRUE(Serve(listing));
   EXPECT_TRUE(Serve(listing));
   EXPECT_FALSE(Serve(listing));
-  EXPECT_LE(late.get().size() + gone.get().size(), SessionListing::kSlotsPerTurn);
+  EXPECT_LE(late.get().size() + gone.get().size(), SessionListing::kSessionsPerTurn);
 }
 
 TEST_F(Listing, AnswersAtOnceWhenClosed) {
   Start();
-  for (uint32_t i = 0; i < 2 * SessionListing::kSlotsPerTurn; ++i) Established();
+  for (uint32_t i = 0; i < 2 * SessionListing::kSessionsPerTurn; ++i) Established();
   SessionListing listing;
   std::future<Records> begun = listing.Ask(1000, Later());
   EXPECT_TRUE(Serve(listing));
