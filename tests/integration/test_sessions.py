@@ -1,10 +1,17 @@
 """What each session does is visible: in the status, one by one, and in metrics."""
+import contextlib
+import ctypes
+import http.client
+import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import pytest
 
 from peers import (
+    PATIENCE,
     Blackhole,
     Crowd,
     EchoServer,
@@ -17,6 +24,7 @@ from peers import (
     ping,
     read_pattern,
     send_pattern,
+    unused_address,
     wait_until,
 )
 from proxy import config
@@ -213,13 +221,50 @@ def test_status_of_many_sessions_while_bytes_flow(own, ringmain):
         assert all(entry[direction]["sent_bytes"] == 64 for direction in DIRECTIONS), entry
 
 
-@pytest.mark.sanitizer
-def test_status_while_workers_end(own, ringmain):
-    """Workers that have ended are not missing, and asking them while they end does no harm."""
+@contextlib.contextmanager
+def stopped_worker(proxy, worker):
+    """Holds one thread of the proxy by ptrace, which stops no other."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    seize, interrupt, detach, wait_all = 0x4206, 0x4207, 17, 0x40000000
+    names = {path.read_text().strip(): int(path.parent.name) for path in Path(f"/proc/{proxy.pid}/task").glob("*/comm")}
+    thread = names[f"rm-worker-{worker}"]
+    if libc.ptrace(seize, thread, None, None) != 0:
+        pytest.skip(f"no ptrace here: {os.strerror(ctypes.get_errno())}")
+    try:
+        assert libc.ptrace(interrupt, thread, None, None) == 0
+        assert os.waitpid(thread, wait_all)[0] == thread
+        yield
+    finally:
+        libc.ptrace(detach, thread, None, None)
+
+
+def test_a_worker_that_does_not_answer_is_missing(own, ringmain):
     echo = own(EchoServer())
-    proxy = ringmain(config([echo.address], workers=4, drain={"timeout": "30s"}))
-    client = own(connect(proxy.address))
-    ping(client)
+    proxy = ringmain(config([echo.address], workers=2))
+    crowd = own(Crowd(proxy.address, 40))
+    crowd.exchange()
+    per_worker = [sum(entry["worker"] == worker for entry in proxy.sessions()) for worker in (0, 1)]
+    with stopped_worker(proxy, 0):
+        started = time.monotonic()
+        sessions = proxy.status()["sessions"]
+        assert 0.9 < time.monotonic() - started < 3 * PATIENCE
+        assert sessions["missing_workers"] == [0] and sessions["total"] == 40
+        assert [entry["worker"] for entry in sessions["list"]] == [1] * per_worker[1]
+        # The metrics and a status without sessions need no worker.
+        assert proxy.status("?sessions=0")["sessions"]["missing_workers"] == []
+        assert proxy.metric("ringmain_worker_sessions") == 40
+    crowd.exchange()
+    assert len(proxy.sessions()) == 40
+
+
+@pytest.mark.sanitizer
+def test_status_while_workers_start_and_end(own, launch):
+    """Workers that have ended are not missing, and asking while they start and end does no harm."""
+    echo = own(EchoServer())
+    admin = unused_address()
+    proxy = launch(config([echo.address], workers=4, admin={"listen": admin}, drain={"timeout": "30s"}))
+    proxy.addresses["admin"] = [admin]
     over = threading.Event()
 
     def ask():
@@ -228,11 +273,14 @@ def test_status_while_workers_end(own, ringmain):
             try:
                 assert len(proxy.sessions()) <= 1
                 answers += 1
-            except OSError:
-                over.wait(0.01)  # it has ended
+            except (OSError, http.client.HTTPException):
+                over.wait(0.001)  # it does not listen yet, or has ended
         return answers
 
     askers = [Job(ask) for _ in range(4)]
+    proxy.wait_ready()
+    client = own(connect(proxy.address))
+    ping(client)
     proxy.signal(signal.SIGTERM)
     wait_until(lambda: proxy.status()["state"] == "draining", "it drains")
     ping(client, 64)
