@@ -22,13 +22,14 @@ void Sessions::Sweep(TimePoint now) {
   while (Session* session = lively_.PopFront()) {
     if (session->state == SessionState::kClosing) continue;
     if (session->state == SessionState::kEstablished && !session->kept_alive) KeepAlive(*session);
-    bool keep = false;
+    bool dirty = session->dirty.linked;  // this turn has something to do for it: what is not armed now may be when it ends
+    bool keep = dirty;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       Relay& relay = session->relay(direction);
       Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
       bool received = relay.received() != swept.received;
       if (received) session->last_byte_at = now;
-      if (relay.unwatched()) {
+      if (!dirty && relay.unwatched()) {
         checks_.push_back({session, direction});
         keep = true;
       } else if (!received && !swept.checked && relay.multishot()) {

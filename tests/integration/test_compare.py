@@ -269,7 +269,7 @@ def test_results_page_keeps_its_notes(tmp_path):
         "options": {"pairs": 1, "plain_pairs": 1, "seconds": 4, "command": "loadtest/compare --pairs 1"},
         "peers": {name: {"title": name, "version": "1.0", "description": "x"} for name in ("nginx", "ringmain")},
         "machine": {"cpu": "c", "hypervisor": False, "cores": 2, "memory_gib": 1, "system": "s", "kernel": "k",
-                    "nofile": 9},
+                    "nofile": 9, "congestion_control": "cubic"},
     }
     directory = tmp_path / "results"
     directory.mkdir()
