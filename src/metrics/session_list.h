@@ -21,7 +21,7 @@ enum class ReceiveKind : uint8_t {
   kNone,  // nothing: the stream has ended, its bytes have nowhere to go, or no server is connected yet
   kSingle,
   kMultishot,
-  kPoll,  // spliced: bytes are moved when they are announced
+  kPoll,  // of bulk, which is moved directly when it is announced
 };
 inline constexpr std::array<std::string_view, 4> kReceiveKindNames = {"none", "single", "multishot", "poll"};
 static_assert(static_cast<size_t>(ReceiveKind::kPoll) + 1 == kReceiveKindNames.size());

@@ -11,7 +11,7 @@ constexpr uint64_t kFreeSlotsPerSession = 16;
 
 ReceiveKind KindOfReceive(const Relay& relay) {
   if (!relay.receiving()) return ReceiveKind::kNone;
-  if (relay.mode() == RelayMode::kSpliced) return ReceiveKind::kPoll;
+  if (relay.direct()) return ReceiveKind::kPoll;
   return relay.multishot() ? ReceiveKind::kMultishot : ReceiveKind::kSingle;
 }
 

@@ -10,31 +10,15 @@
 namespace ringmain {
 namespace {
 
-// loadtest/compare has a build for which everything is bulk, as a fixed choice to hold the adaptive one against.
-#ifdef RINGMAIN_ALWAYS_SPLICE
-constexpr bool kAlwaysSplice = true;
-#else
-constexpr bool kAlwaysSplice = false;
-#endif
-
 // After so many single receives in a row whose sink kept up, a multishot one is worth arming.
 constexpr uint8_t kCalmReceives = 16;
-// So many receives in a row that filled their buffer are bulk.
-constexpr uint8_t kBulkReceives = kAlwaysSplice ? 0 : 4;
-// What one direction splices in one turn: what a pipe holds, for each call into the kernel has a price of its own.
-constexpr uint32_t kSpliceRoundBytes = 1 << 20;
-// With less than this left of the turn's budget it is not worth a call.
-constexpr uint32_t kLeastSplice = 16 << 10;
-// So many rounds in a row, each moving less than this, are not bulk any more.
-constexpr uint32_t kSmallSplice = kAlwaysSplice ? 0 : 16 << 10;
-constexpr uint8_t kSmallSplices = 16;
 
 }  // namespace
 
 RelayEvent Relay::OnReceive(const Completion& completion) {
   RINGMAIN_CHECK(receiving_);
   if (!completion.more) receiving_ = leaving_multishot_ = false;
-  if (spliced_) return RelayEvent::kNone;  // the poll's events; splice(2) itself says what there is
+  if (direct_) return RelayEvent::kNone;  // the poll's events; the direct calls themselves say what there is
   if (completion.has_buffer) {
     env_->buffers.Take(completion.buffer, completion.result > 0 ? static_cast<uint32_t>(completion.result) : 0);
     if (completion.result > 0) {
@@ -72,7 +56,7 @@ RelayEvent Relay::OnSend(const Completion& completion, Counter& bytes) {
   RINGMAIN_CHECK(sending_ && !completion.more);
   sending_ = false;
   RelayEvent event = RelayEvent::kNone;
-  if (spliced_) {
+  if (direct_) {
     if (discarding_) DropQueue();
     return event;
   }
@@ -104,7 +88,7 @@ RelayEvent Relay::OnSend(const Completion& completion, Counter& bytes) {
 }
 
 RelayEvent Relay::Pump(Counter& bytes) {
-  if (spliced_ || WantsSplice()) return MoveSpliced(bytes);
+  if (direct_ || BecomesDirect()) return MoveDirectly(bytes);
   if (queued_ > 0 && !sending_ && sink_ >= 0 && !discarding_) ArmSend();
   if (WantsReceive())
     ArmReceive();
@@ -227,7 +211,7 @@ void Relay::DropQueue() {
 
 bool Relay::WantsReceive() const {
   if (receiving_ || ended_ || discarding_ || starved_ || source_ < 0) return false;
-  if (run_ >= kBulkReceives && queued_ > 0 && env_->io.abilities().splice) return false;  // to be spliced once that is sent
+  if (IsBulk() && queued_ > 0) return false;  // to be moved directly once that is sent
   if (queued_ > env_->high_water / 2) return false;
   return queued_ == 0 || !env_->buffers.scarce();
 }
@@ -248,16 +232,22 @@ void Relay::ArmReceive() {
 }
 
 void Relay::ArmSend() {
-  std::array<iovec, kMaxSendParts> parts;
-  size_t count = 0;
+  Parts parts;
+  size_t count = QueueParts(parts);
   send_length_ = 0;
-  for (uint16_t b = head_; b != BufferPool::kNone && count < kMaxSendParts; b = env_->buffers.header(b).next) {
-    const BufferPool::Header& header = env_->buffers.header(b);
-    parts[count++] = {env_->buffers.data(b) + header.offset, header.length};
-    send_length_ += header.length;
-  }
+  for (size_t i = 0; i < count; ++i) send_length_ += static_cast<uint32_t>(parts[i].iov_len);
   sending_ = true;
   env_->io.Send(send_token(), sink_, {parts.data(), count}, blocked_ ? Io::SendMode::kWait : Io::SendMode::kTry);
+}
+
+// The front of the queue; returns how many parts it is.
+size_t Relay::QueueParts(Parts& parts) const {
+  size_t count = 0;
+  for (uint16_t b = head_; b != BufferPool::kNone && count < parts.size(); b = env_->buffers.header(b).next) {
+    const BufferPool::Header& header = env_->buffers.header(b);
+    parts[count++] = {env_->buffers.data(b) + header.offset, header.length};
+  }
+  return count;
 }
 
 // Kernels before 6.17 know no receive credit: a multishot receive goes on whatever is queued. Above the low-water mark single
@@ -268,110 +258,6 @@ void Relay::LeaveMultishot() {
   leaving_multishot_ = true;
   UseSingleReceives();
   env_->io.Cancel(receive_token());
-}
-
-// ---- Spliced ----
-
-bool Relay::WantsSplice() {
-  if (run_ < kBulkReceives || receiving_ || sending_ || queued_ > 0 || source_ < 0 || sink_ < 0 || ended_ || discarding_)
-    return false;
-  run_ = 0;
-  if (!env_->io.abilities().splice || !BorrowPipe()) return false;  // buffers do as well, and after another run it is tried again
-  SetMode(RelayMode::kSpliced);
-  multishot_ = starved_ = false;
-  return true;
-}
-
-void Relay::SetMode(RelayMode to) {
-  env_->modes[static_cast<size_t>(mode())].Add(-1);
-  spliced_ = to == RelayMode::kSpliced;
-  env_->modes[static_cast<size_t>(to)].Add(1);
-}
-
-bool Relay::BorrowPipe() {
-  std::optional<uint16_t> pipe = env_->io.AcquirePipe();
-  if (!pipe.has_value()) return false;
-  pipe_ = *pipe;
-  return true;
-}
-
-// One round: until the source has no more, the sink takes no more, or others should have their turn.
-RelayEvent Relay::MoveSpliced(Counter& bytes) {
-  if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
-  Io& io = env_->io;
-  if (queued_ == 0 && !ended_ && env_->splice_budget < kLeastSplice) {
-    ReleasePipe();
-    return RelayEvent::kDeferred;
-  }
-  if (pipe_ == BufferPool::kNone && !ended_ && !BorrowPipe()) {
-    LeaveSpliced();
-    return RelayEvent::kNone;
-  }
-  uint32_t moved = 0;
-  while (true) {
-    if (queued_ > 0) {
-      int sent = io.SpliceFromPipe(pipe_, sink_, queued_);
-      if (sent < 0 && sent != -EAGAIN && sent != -EINTR && sent != -ENOBUFS) return RelayEvent::kSinkFailed;
-      if (sent > 0) {
-        queued_ -= static_cast<uint32_t>(sent);
-        sent_ += static_cast<uint32_t>(sent);
-        moved += static_cast<uint32_t>(sent);
-        bytes.Add(static_cast<uint32_t>(sent));
-        env_->spliced_bytes += static_cast<uint32_t>(sent);
-      }
-      if (queued_ > 0) {
-        sending_ = true;
-        io.Poll(send_token(), sink_, POLLOUT);
-        return RelayEvent::kNone;
-      }
-    }
-    if (ended_ || moved >= kSpliceRoundBytes || env_->splice_budget < kLeastSplice) break;
-    int received = io.SpliceToPipe(source_, pipe_, std::min(kSpliceRoundBytes, env_->splice_budget));
-    if (received > 0) {
-      queued_ = static_cast<uint32_t>(received);
-      received_ += queued_;
-      env_->splice_budget -= queued_;
-      continue;
-    }
-    if (received == -EAGAIN || received == -EINTR) break;
-    ReleasePipe();
-    if (received == 0) {
-      LeaveSpliced();
-      return RelayEvent::kNone;
-    }
-    ended_ = true;
-    source_broken_ = true;
-    return RelayEvent::kSourceReset;
-  }
-  ReleasePipe();
-  if (!ended_) EndSpliceRound(moved);
-  return RelayEvent::kNone;
-}
-
-void Relay::EndSpliceRound(uint32_t moved) {
-  run_ = moved < kSmallSplice ? run_ + 1 : 0;
-  if (run_ < kSmallSplices) {
-    receiving_ = true;
-    env_->io.Poll(receive_token(), source_, POLLIN | POLLRDHUP);
-    return;
-  }
-  LeaveSpliced();
-}
-
-// The end of a stream is left to a receive, too: a completion that is still to come may hold a send's failure on the same socket, after
-// which the end of a broken stream looks like an orderly one. Completions come in order; splice(2) would overtake them.
-void Relay::LeaveSpliced() {
-  run_ = 0;
-  SetMode(RelayMode::kBuffered);
-  poll_first_ = true;  // what the last receive said about the source is long past
-  UseSingleReceives();
-  ArmReceive();
-}
-
-void Relay::ReleasePipe() {
-  if (pipe_ == BufferPool::kNone) return;
-  env_->io.ReleasePipe(pipe_);
-  pipe_ = BufferPool::kNone;
 }
 
 void Relay::UseSingleReceives() {

@@ -9,7 +9,7 @@
 //   2. received = sent + queued + discarded.
 //   3. A buffer that is part of the armed send is neither moved nor released before that send's completion.
 //   4. Without a fast sink at most `high_water` bytes are queued: a receive is armed with a credit that, with what is queued, stays
-//      below it, and only an armed receive brings bytes. Spliced, at most what one pipe takes.
+//      below it, and nothing else brings bytes; but for a direct one, which takes in at most that much, or what one pipe holds.
 //   5. Idle, it holds no buffer.
 //
 // Bytes that arrive are sent from the buffer they arrived in, in the same loop turn (SendMode::kTry). Only if the sink does not take
@@ -20,10 +20,12 @@
 // miss a reset or an end that comes right behind data (seen on Linux 6.18; axboe/liburing#1549): short exchanges, where that is common,
 // do not depend on it, and for long ones the sessions look after those that fell quiet (LeaveMultishot).
 //
-// Bulk is spliced: once receives have filled whole buffers for a while and the queue is empty, a poll is armed in place of the receive,
-// and what it announces goes from socket to socket through a kernel pipe, without a copy. The pipe is lent while bytes are in it. A
-// direction that moves little at a time for a while goes back to buffers, and so does one that has come to the end of its stream: a
-// receive brings that. Modes change only while nothing is armed.
+// Bulk is moved directly (relay_direct.cc): once receives have filled whole buffers for a while and the queue is empty, a poll is armed
+// in place of the receive, and what it announces goes from socket to socket by system calls of the relay's own, much at a time: through
+// a kernel pipe, without a copy; where no pipe is to be had (not enough privilege, too many in use, or the kernel cannot), through
+// several buffers at once. The pipe is lent, and the buffers are held, while bytes are in them. A direction that moves little at a
+// time for a while goes back to receives, and so does one that has come to the end of its stream: a receive brings that. A relay
+// becomes direct, or ceases to be, only while nothing is armed.
 //
 // Thread-bound; it belongs to its session.
 #pragma once
@@ -46,8 +48,8 @@ struct RelayEnv {
   uint32_t high_water;                    // bytes a direction may hold; more than two buffers
   std::array<Gauge, kRelayModes>& modes;  // kept up to date at each change of a relay's mode
   uint64_t spliced_bytes = 0;             // sent through pipes since whoever counts them last looked
-  // What may still be taken into pipes in this turn, by all. Whoever finds it used up has its turn in the next one.
-  uint32_t splice_budget = 0;
+  // What all may still move directly in this turn. Whoever finds it used up has its turn in the next one.
+  uint32_t direct_budget = 0;
 };
 
 enum class RelayEvent : uint8_t {
@@ -55,7 +57,7 @@ enum class RelayEvent : uint8_t {
   kSourceEnded,  // the source sent its last byte (FIN)
   kSourceReset,  // the source is gone: reset, timed out, or broken on its sending side
   kSinkFailed,   // the sink takes no more bytes
-  kDeferred,     // there may be something to splice, but this turn's budget is used up; call Pump in the next one
+  kDeferred,     // there may be something to move directly, but this turn's budget is used up; call Pump in the next one
   kStarved,      // there is something to read and no receive buffer was free; call Feed when one is
 };
 
@@ -76,7 +78,7 @@ class alignas(64) Relay {
 
   // ---- Decisions of the session ----
 
-  // Arms what should be armed now, and moves what can be spliced; adds the bytes that were sent to `bytes`. Called at the end of each
+  // Arms what should be armed now, and moves what is to be moved directly; adds the bytes that were sent to `bytes`. Called at the end of each
   // loop turn in which something happened.
   RelayEvent Pump(Counter& bytes);
   // A buffer is free again. True if a starved receive was armed for it; there is something to read then, so it will complete.
@@ -110,6 +112,7 @@ class alignas(64) Relay {
   // The source ended or the sink is gone: this direction is over but for what is still to be sent.
   bool over() const { return ended_ || discarding_; }
   bool starved() const { return starved_; }
+  bool direct() const { return direct_; }
   RelayMode mode() const { return spliced_ ? RelayMode::kSpliced : RelayMode::kBuffered; }
   uint32_t queued() const { return queued_; }
   uint64_t received() const { return received_; }
@@ -123,18 +126,26 @@ class alignas(64) Relay {
   void Link(uint16_t buffer);
   void Consume(uint32_t bytes);
   void DropQueue();
+  using Parts = std::array<iovec, kMaxSendParts>;
+  size_t QueueParts(Parts& parts) const;
   bool WantsReceive() const;
-  bool WantsSplice();
-  void SetMode(RelayMode to);
-  bool BorrowPipe();
-  RelayEvent MoveSpliced(Counter& bytes);
-  void EndSpliceRound(uint32_t moved);
-  void LeaveSpliced();
-  void ReleasePipe();
   void ArmReceive();
   void ArmSend();
   bool AboveLowWater() const { return queued_ > env_->high_water / 4; }
   void UseSingleReceives();
+
+  bool IsBulk() const;
+  bool BecomesDirect();
+  RelayEvent MoveDirectly(Counter& bytes);
+  void EndRound(uint32_t moved);
+  void LeaveDirect();
+  void ChooseCarrier();
+  void ShowMode(RelayMode mode);
+  void ReleasePipe();
+  int TakeIn(uint32_t max_bytes);
+  int GiveOut();
+  int CopyIn(uint32_t max_bytes);
+
   Token receive_token() const { return {receive_op_, generation_, index_}; }
   Token send_token() const { return {send_op_, generation_, index_}; }
 
@@ -168,9 +179,10 @@ class alignas(64) Relay {
   bool source_broken_ : 1 = false;  // the source's socket failed on its other direction
   bool discarding_ : 1 = false;     // the sink is gone
   bool finished_ : 1 = false;       // the end was passed on
-  bool spliced_ : 1 = false;        // bytes go through a pipe; a poll is what is armed in place of a receive or send
+  bool direct_ : 1 = false;         // moves bytes itself; a poll is what is armed in place of a receive or send
+  bool spliced_ : 1 = false;        // direct, and through a pipe when it last did
   uint8_t calm_ = 0;                // single receives in a row that found the queue empty
-  uint8_t run_ = 0;                 // buffered: receives in a row that filled a buffer; spliced: rounds in a row that moved little
+  uint8_t run_ = 0;                 // receives in a row that filled a buffer; direct: rounds in a row that moved little
 };
 static_assert(sizeof(Relay) == 64, "one cache line of state per direction");
 

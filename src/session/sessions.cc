@@ -40,10 +40,10 @@ Quiet QuietLimit(const Session& session) {
 }  // namespace
 
 Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
-                   uint32_t splice_turn_bytes)
+                   uint32_t direct_turn_bytes)
     : io_(io),
       env_{io, buffers, high_water, cells.relays},
-      splice_turn_bytes_(splice_turn_bytes),
+      direct_turn_bytes_(direct_turn_bytes),
       cells_(cells),
       observer_(observer),
       timers_(io.Now()) {
@@ -103,7 +103,7 @@ void Sessions::Handle(const Completion& completion) {
 }
 
 void Sessions::Flush() {
-  env_.splice_budget = splice_turn_bytes_;
+  env_.direct_budget = direct_turn_bytes_;
   for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
     Session* session = dirty_.PopFront();
     if (session->state == SessionState::kClosing) continue;

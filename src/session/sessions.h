@@ -48,12 +48,12 @@ class Sessions {
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
   static constexpr uint8_t kQuietChecks = 8;
-  // What is spliced in one turn, by all sessions: it takes some half a millisecond, and so long a small message may have to wait.
-  static constexpr uint32_t kSpliceTurnBytes = 2 << 20;
+  // What is moved directly (relay.h) in one turn, by all sessions: it takes some half a millisecond, and so long a small message may have to wait.
+  static constexpr uint32_t kDirectTurnBytes = 2 << 20;
 
   // Everything passed outlives it.
   Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
-           uint32_t splice_turn_bytes = kSpliceTurnBytes);
+           uint32_t direct_turn_bytes = kDirectTurnBytes);
   // REQUIRES: size() == 0.
   ~Sessions() = default;
 
@@ -116,7 +116,7 @@ class Sessions {
 
   Io& io_;
   RelayEnv env_;
-  const uint32_t splice_turn_bytes_;
+  const uint32_t direct_turn_bytes_;
   WorkerCells& cells_;
   SessionObserver& observer_;
   TimerWheel timers_;

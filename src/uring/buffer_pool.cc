@@ -45,6 +45,15 @@ void BufferPool::Take(uint16_t buffer, uint32_t length) {
   headers_[buffer] = {0, length, kNone, false};
 }
 
+std::optional<uint16_t> BufferPool::Borrow() {
+  if (tight()) return std::nullopt;
+  std::optional<uint16_t> buffer = TakeSpare();
+  if (!buffer.has_value()) return std::nullopt;
+  headers_[*buffer] = {0, 0, kNone, true};
+  ++held_;
+  return buffer;
+}
+
 void BufferPool::Hold(uint16_t buffer) {
   RINGMAIN_CHECK(!headers_[buffer].held);
   headers_[buffer].held = true;
@@ -74,15 +83,20 @@ void BufferPool::WidenRing() {
 }
 
 void BufferPool::PublishAnother() {
+  if (std::optional<uint16_t> spare = TakeSpare(); spare.has_value())
+    Publish(*spare);
+  else
+    ++missing_;
+}
+
+std::optional<uint16_t> BufferPool::TakeSpare() {
   if (!spares_.empty()) {
     uint16_t spare = spares_.back();
     spares_.pop_back();
-    Publish(spare);
-  } else if (Grow()) {
-    Publish(static_cast<uint16_t>(total_ - 1));
-  } else {
-    ++missing_;
+    return spare;
   }
+  if (!Grow()) return std::nullopt;
+  return static_cast<uint16_t>(total_ - 1);
 }
 
 // Brings one more buffer into existence, with the next number. False when all exist or memory is refused.

@@ -3,7 +3,8 @@
 // A buffer is in one of three places:
 //   - the kernel's ring: published, the kernel may write into it at any time;
 //   - with a session, between the completion that brought it and Release. One that is still needed after the loop turn (its receiver
-//     is slow) is held: Hold puts a spare into the ring in its place, so that slow receivers never drain the ring of the others;
+//     is slow) is held: Hold puts a spare into the ring in its place, so that slow receivers never drain the ring of the others. A
+//     spare can be borrowed, too, and is held until Release;
 //   - spare.
 // All memory is one reserved range of addresses, made usable as the pool grows, so a buffer's number gives its address.
 // Thread-bound.
@@ -11,6 +12,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 namespace ringmain {
@@ -60,6 +62,8 @@ class BufferPool {
 
   // A completion brought `buffer` with `length` bytes: the caller has it now.
   void Take(uint16_t buffer, uint32_t length);
+  // An empty spare, held by the caller. None if the pool is tight or memory is refused.
+  std::optional<uint16_t> Borrow();
   // The caller keeps a buffer beyond this turn. REQUIRES: taken, not yet held.
   void Hold(uint16_t buffer);
   // The caller is done with a buffer: back to the kernel, or to the spares.
@@ -84,6 +88,7 @@ class BufferPool {
   bool full() const { return held_ >= max_held_; }
 
  private:
+  std::optional<uint16_t> TakeSpare();
   bool Grow();
   void PublishAnother();
   void Publish(uint16_t buffer);

@@ -88,6 +88,11 @@ class Io {
   virtual int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) = 0;
   // Moves up to `bytes`, which are in the pipe, into a socket: the number of bytes or -errno; -EAGAIN if it is full now.
   virtual int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) = 0;
+  // Receives what there is into the parts, in order: the number of bytes, 0 at the end of the stream, or -errno; -EAGAIN if there is
+  // nothing now. REQUIRES: 1 to kMaxSendParts parts, as for SendNow.
+  virtual int ReceiveNow(int fd, std::span<const iovec> parts) = 0;
+  // Sends what fits into the socket now: the number of bytes or -errno; -EAGAIN if it is full.
+  virtual int SendNow(int fd, std::span<const iovec> parts) = 0;
   // Fills in which of `files` have an event to report at this moment (poll(2), without waiting).
   virtual void PollNow(std::span<pollfd> files) = 0;
   // Whom a socket is connected to (getpeername); none once it is not connected any more.

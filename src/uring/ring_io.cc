@@ -153,6 +153,19 @@ int RingIo::SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) {
   return moved >= 0 ? static_cast<int>(moved) : -errno;
 }
 
+int RingIo::ReceiveNow(int fd, std::span<const iovec> parts) {
+  ssize_t received = readv(fd, parts.data(), static_cast<int>(parts.size()));
+  return received >= 0 ? static_cast<int>(received) : -errno;
+}
+
+int RingIo::SendNow(int fd, std::span<const iovec> parts) {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(parts.data());  // only read
+  message.msg_iovlen = parts.size();
+  ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  return sent >= 0 ? static_cast<int>(sent) : -errno;
+}
+
 void RingIo::ShutdownSend(int fd) { shutdown(fd, SHUT_WR); }
 
 void RingIo::Close(int fd) { close(fd); }

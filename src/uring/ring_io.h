@@ -42,6 +42,8 @@ class RingIo final : public Io, private BufferPublisher {
   void DiscardPipe(uint16_t pipe) override { pipes_.Discard(pipe); }
   int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
+  int ReceiveNow(int fd, std::span<const iovec> parts) override;
+  int SendNow(int fd, std::span<const iovec> parts) override;
   void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
   std::optional<SocketAddress> PeerAddress(int fd) override;
   TimePoint Now() override { return Clock::now(); }

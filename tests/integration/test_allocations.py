@@ -45,13 +45,14 @@ def echo():
     process.stdout.close()
 
 
-@pytest.mark.parametrize("mode", ["buffered", "spliced"])
+@pytest.mark.parametrize("mode", ["buffered", "spliced", "copied"])
 def test_none_in_steady_state(ringmain, echo, tmp_path, mode):
     if mode == "spliced" and "splice" in os.environ.get("RINGMAIN_DISABLE", "").split(","):
         pytest.skip("splicing is off")
     counts = Counts(tmp_path / "counts")
     binary = RINGMAIN if mode == "buffered" else str(ALWAYS_SPLICED)
-    proxy = ringmain(config([echo]), env=counts.environment, binary=binary)
+    without_pipes = {"RINGMAIN_DISABLE": "splice"} if mode == "copied" else {}  # as bulk is then
+    proxy = ringmain(config([echo]), env={**counts.environment, **without_pipes}, binary=binary)
     load = subprocess.Popen([LOAD, "ping", "--to", proxy.address, "--connections", "50", "--payload", str(PAYLOAD),
                              "--duration", "100s", "--quiet"], stdout=subprocess.DEVNULL)
     try:

@@ -42,17 +42,15 @@ class Backpressure : public Directed {
 TEST_F(Backpressure, CreditBoundsWhatIsHeld) {
   SimSession& session = OpenWith({.multishot_receive = true, .receive_credit = true});
   MakeMultishot(session);
-  world_->io().PeerSends(*session.client, 1 << 20);
-  RunUntilQuiet();
+  SendPieces(session, 1000, kBuffer - 1);
   EXPECT_FALSE(session.client->receive.has_value());
   EXPECT_LE(Queued(session), kHighWater);
   EXPECT_GT(Queued(session), kHighWater / 2);
   EXPECT_LE(world_->pool().held(), kHighWater / kBuffer);
   // The sink reads on: below half it is received from again.
-  uint64_t received = session.client->received_handled;
   session.server->script.send_capacity += kHighWater / 2;
   RunUntilQuiet();
-  EXPECT_GT(session.client->received_handled, received);
+  EXPECT_TRUE(session.client->receive.has_value());
 }
 
 TEST_F(Backpressure, TinyPiecesShareBuffers) {
@@ -75,7 +73,7 @@ TEST_F(Backpressure, WithoutCreditsSingleReceivesTakeOverAndGiveBack) {
   ASSERT_TRUE(session.client->receive.has_value());
   EXPECT_FALSE(session.client->receive->multishot);
   EXPECT_FALSE(session.closing);
-  SendPieces(session, 1000, kBuffer);
+  SendPieces(session, 1000, kBuffer - 1);
   EXPECT_FALSE(session.client->receive.has_value()) << "full";
   EXPECT_LE(Queued(session), kHighWater);
   // The sink keeps up again; after some calm receives multishot comes back.
@@ -101,7 +99,7 @@ TEST_F(Backpressure, WithoutCreditsAFullBufferEndsMultishot) {
 TEST_F(Backpressure, WithoutCreditsNoMultishotIsArmedAboveLowWater) {
   SimSession& session = OpenWith({.multishot_receive = true, .receive_credit = false});
   MakeMultishot(session);
-  SendPieces(session, 4, kBuffer);
+  SendPieces(session, 4, kBuffer - 1);
   world_->io().PeerSends(*session.client, kBuffer);
   world_->io().CarryOutReceive(*session.client, kBuffer, /*end_early=*/true);
   Turn();
@@ -112,7 +110,7 @@ TEST_F(Backpressure, WithoutCreditsNoMultishotIsArmedAboveLowWater) {
 TEST_F(Backpressure, SingleReceivesOnly) {
   SimSession& session = OpenWith({.multishot_receive = false, .receive_credit = false});
   session.server->script.send_capacity = 1;
-  SendPieces(session, 1000, kBuffer);
+  SendPieces(session, 1000, kBuffer - 1);
   EXPECT_LE(Queued(session), kHighWater);
   EXPECT_GT(Queued(session), kHighWater / 2);
 }
@@ -121,7 +119,7 @@ TEST_F(Backpressure, SingleReceivesOnly) {
 TEST_F(Backpressure, HeldBuffersAreReplaced) {
   SimSession& slow = OpenWith({});
   slow.server->script.send_capacity = 1;
-  SendPieces(slow, 1000, kBuffer);
+  SendPieces(slow, 1000, kBuffer - 1);
   EXPECT_GE(world_->pool().held(), 8u);
   EXPECT_EQ(world_->io().published(), world_->options().buffers.ring_buffers);
 }

@@ -43,6 +43,7 @@ class RelayRun {
   }
   uint32_t splice_begins() const { return client_.splice_begins; }
   uint32_t splice_ends() const { return client_.splice_ends; }
+  uint32_t copies() const { return client_.copies; }
 
  private:
   bool Over() const {
@@ -119,7 +120,7 @@ class RelayRun {
         fed_ = true;
       }
     }
-    env_.splice_budget = UINT32_MAX;
+    env_.direct_budget = UINT32_MAX;
     if (relay_.Pump(bytes_) == RelayEvent::kSinkFailed) relay_.Discard();
     if (fed_ && pool_.published() > 0) {
       fed_ = false;
@@ -147,7 +148,7 @@ class RelayRun {
              .open_result = [] { return 0; },
              .pipes = {static_cast<uint32_t>(random_.Between(4 << 10, 64 << 10))},
              .pipe_refused = [this] { return random_.OneIn(4); },
-             .splice_limit = [this] { return random_.OneIn(2) ? INT_MAX : static_cast<int>(random_.Below(8192)); }},
+             .direct_limit = [this] { return random_.OneIn(2) ? INT_MAX : static_cast<int>(random_.Below(8192)); }},
             report_};
   BufferPool pool_{{4096, 4, 12 * 4096}, io_};
   std::array<Gauge, kRelayModes> modes_;
@@ -161,15 +162,17 @@ class RelayRun {
 };
 
 TEST(RelayAlone, AccountsForEveryByte) {
-  uint32_t splice_begins = 0, splice_ends = 0;
+  uint32_t splice_begins = 0, splice_ends = 0, copies = 0;
   for (uint64_t seed = 1; seed <= 500; ++seed) {
     RelayRun run(seed);
     ASSERT_EQ(run.Run(), "") << "seed " << seed;
     splice_begins += run.splice_begins();
     splice_ends += run.splice_ends();
+    copies += run.copies();
   }
   EXPECT_GT(splice_begins, 50u);
   EXPECT_GT(splice_ends, 10u);
+  EXPECT_GT(copies, 500u);
 }
 
 }  // namespace

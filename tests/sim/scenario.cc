@@ -91,10 +91,15 @@ void AddPipes(Random& random, const std::shared_ptr<Random>& later, WorldOptions
   world.abilities.splice = true;
   for (uint64_t i = random.Below(4); i > 0; --i)
     world.pipes.push_back(static_cast<uint32_t>(random.Between(4 << 10, 64 << 10)));
-  if (random.OneIn(2)) world.splice_turn_bytes = static_cast<uint32_t>(random.Between(16 << 10, 128 << 10));
-  bool refuses = random.OneIn(3), limits = random.OneIn(2);
+  bool refuses = random.OneIn(3);
   world.pipe_refused = [=] { return refuses && later->OneIn(3); };
-  world.splice_limit = [=] {
+}
+
+// Direct calls move less than they could, or nothing, and a turn has a budget that is soon used up.
+void LimitDirectCalls(Random& random, const std::shared_ptr<Random>& later, WorldOptions& world) {
+  if (random.OneIn(2)) world.direct_turn_bytes = static_cast<uint32_t>(random.Between(16 << 10, 128 << 10));
+  bool limits = random.OneIn(2);
+  world.direct_limit = [=] {
     constexpr int kNothing[] = {0, 0, -EINTR, -ENOBUFS};
     if (!limits || later->OneIn(2)) return INT_MAX;
     return later->OneIn(4) ? kNothing[later->Below(4)]
@@ -141,13 +146,14 @@ Scenario MakeScenario(uint64_t seed) {
 
   // What happens later in the run draws from generators of its own, kept alive by the functions that use them.
   auto later = std::make_shared<Random>(random.Next());
-  bool splices = random.OneIn(2);
-  if (splices) AddPipes(random, later, scenario.world);
+  bool bulk = random.OneIn(2);
+  if (bulk && !random.OneIn(4)) AddPipes(random, later, scenario.world);
+  if (bulk) LimitDirectCalls(random, later, scenario.world);
   auto some_peer = [=](Random& source, bool is_server) {
     PeerScript script = SomePeer(source, is_server, longest_pause);
-    if (splices && source.OneIn(2)) MakeBulk(source, script);
+    if (bulk && source.OneIn(2)) MakeBulk(source, script);
     // Who takes it all, and at once.
-    if (splices && source.OneIn(2)) script.send_capacity = script.read_chunk = 64 << 10;
+    if (bulk && source.OneIn(2)) script.send_capacity = script.read_chunk = 64 << 10;
     return script;
   };
   uint64_t refusing = random.Below(4);  // one connect in so many fails, but for zero
@@ -194,6 +200,7 @@ std::string RunScenario(uint64_t seed, Coverage& coverage) {
     for (const SimSocket& socket : world->io().sockets()) {
       coverage.splice_begins += socket.splice_begins;
       coverage.splice_ends += socket.splice_ends;
+      coverage.copies += socket.copies;
       coverage.self_connects += socket.connected && socket.script.is_the_proxy ? 1 : 0;
     }
     for (const SimSession& session : world->io().sessions())

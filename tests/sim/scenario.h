@@ -15,6 +15,7 @@ struct Scenario {
 struct Coverage {
   uint64_t splice_begins = 0;  // changes from buffers to pipes, in the middle of a stream
   uint64_t splice_ends = 0;    // and back
+  uint64_t copies = 0;         // direct receives into buffers
   uint64_t source_changes = 0;  // sessions that found no port at one local address, and a server from another
   uint64_t self_connects = 0;   // connects that reached themselves
 };

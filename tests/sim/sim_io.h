@@ -6,8 +6,8 @@
 //   - memory that the kernel may read (an armed send) or write (a published buffer) does not change and is not handed
 //   out again;
 //   - what is sent is the other side's stream, byte by byte; FIN comes after the whole of it;
-//   - a pipe is lent to one direction at a time and given back empty, unless it is discarded; nothing is spliced from
-//   or to a socket that has such an operation armed.
+//   - a pipe is lent to one direction at a time and given back empty, unless it is discarded; no direct call is made
+//   from or to a socket that has such an operation armed.
 // Completions come in the order in which operations were carried out, as on a real ring; which one is next is the
 // test's choice.
 #pragma once
@@ -42,7 +42,7 @@ class SimIo final : public Io, public BufferPublisher {
     std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
     std::vector<uint32_t> pipes{};     // the size of each
     std::function<bool()> pipe_refused = [] { return false; };
-    std::function<int()> splice_limit = [] { return INT_MAX; };  // bytes that one moves at most, or -errno
+    std::function<int()> direct_limit = [] { return INT_MAX; };  // bytes that a direct call moves at most, or -errno
   };
   SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {
     for (uint32_t size : options_.pipes) pipes_.push_back({.size = size});
@@ -69,6 +69,8 @@ class SimIo final : public Io, public BufferPublisher {
   void DiscardPipe(uint16_t pipe) override;
   int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
+  int ReceiveNow(int fd, std::span<const iovec> parts) override;
+  int SendNow(int fd, std::span<const iovec> parts) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
@@ -131,9 +133,10 @@ class SimIo final : public Io, public BufferPublisher {
   bool Missing(const std::string& source) const;
   SimSession* last_closed() const { return last_closed_; }
   const std::vector<SimPipe>& pipes() const { return pipes_; }
+  bool did_without_pipe() const { return refused_pipes_ > 0 || !options_.abilities.splice; }
   uint64_t Piped(const SimSocket& source) const;           // bytes from it that are in a pipe
-  uint32_t piped_in_turn() const { return piped_in_turn_; }  // into pipes since the last Flush began
-  uint32_t most_spliced() const { return most_spliced_; }  // into one socket in one turn
+  uint32_t taken_in_turn() const { return taken_in_turn_; }  // by direct calls since the last Flush began
+  uint32_t most_given() const { return most_given_; }        // by direct calls into one socket in one turn
   void set_phase(Phase phase);
   // The relay is tested without sessions: what Connect does otherwise.
   void Bind(Token token, SimSession& session);
@@ -147,7 +150,11 @@ class SimIo final : public Io, public BufferPublisher {
   uint16_t SelectBuffer();
   void CheckPoison(uint16_t buffer);
   SimPipe* Lent(uint16_t pipe, const char* what);
-  SimSocket* Spliceable(int fd, const char* what);
+  SimSocket* DirectSource(int fd);
+  SimSocket* DirectSink(int fd);
+  SimSocket* Direct(int fd, const char* what);
+  int TakeDirectly(SimSocket& source, uint64_t room, const char* what);
+  int GiveDirectly(SimSocket& sink, uint32_t bytes, const char* what);
   void NoteByte(SimSession& session);
   void NoteClosing(SimSession& session);
   void CloseSocket(int fd, bool reset);
@@ -185,8 +192,9 @@ class SimIo final : public Io, public BufferPublisher {
   std::vector<Buffer> buffers_;
   std::deque<Posted> posted_;
   std::vector<SimPipe> pipes_;
-  uint32_t most_spliced_ = 0;
-  uint32_t piped_in_turn_ = 0;
+  uint64_t refused_pipes_ = 0;
+  uint32_t most_given_ = 0;
+  uint32_t taken_in_turn_ = 0;
 };
 
 }  // namespace ringmain::sim

@@ -1,9 +1,10 @@
-// Polls, pipes and what is spliced through them: the part of SimIo for a relay in its spliced mode. A splice is a
-// system call, not a ring operation, so the proxy knows at once what it did.
+// Polls, pipes, what is spliced through them, and what is copied: the part of SimIo for a direct relay. Its calls are
+// system calls, not ring operations, so the proxy knows at once what they did.
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
+#include "pattern.h"
 #include "sim_io.h"
 
 namespace ringmain::sim {
@@ -38,6 +39,7 @@ std::optional<uint16_t> SimIo::AcquirePipe() {
   auto found = std::find_if(pipes_.begin(), pipes_.end(), [](const SimPipe& pipe) { return !pipe.lent; });
   if (found == pipes_.end() || options_.pipe_refused()) {
     report_.Trace("  no pipe");
+    ++refused_pipes_;
     return std::nullopt;
   }
   *found = {.size = found->size, .lent = true};
@@ -62,72 +64,79 @@ void SimIo::DiscardPipe(uint16_t pipe) {
 }
 
 int SimIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {
-  SimSocket* source = Spliceable(fd, "a splice from");
+  SimSocket* source = DirectSource(fd);
   SimPipe* lent = Lent(pipe, "filled");
   if (source == nullptr || lent == nullptr) return -EBADF;
-  report_.Expect(!source->receive.has_value(), "a splice from fd ", fd, ", which has a receive armed");
-  report_.Expect(!source->ended(), "a splice from fd ", fd, " after its end");
+  report_.Expect(options_.abilities.splice, "a splice, which the kernel cannot do");
   report_.Expect(lent->bytes == 0, "a splice into pipe ", pipe, ", which is not empty");
   report_.Expect(lent->source == nullptr || lent->source == source, "pipe ", pipe, " is used by two");
   report_.Expect(max_bytes > 0, "a splice of nothing");
-  // The end is told as it is; whatever comes before it may take a while.
-  int limit = source->readable() > 0 ? options_.splice_limit() : INT_MAX;
-  int result = -EAGAIN;
-  if (source->readable() > 0 && limit > 0) {
-    result =
-        static_cast<int>(std::min<uint64_t>({source->readable(), static_cast<uint64_t>(limit), lent->size, max_bytes}));
+  int result = TakeDirectly(*source, std::min(lent->size, max_bytes), "splice");
+  if (result > 0) {
     lent->source = source;
-    lent->position = std::exchange(source->taken, source->taken + static_cast<uint64_t>(result));
+    lent->position = source->taken - static_cast<uint64_t>(result);
     lent->bytes = static_cast<uint32_t>(result);
-    piped_in_turn_ += lent->bytes;
     source->splice_begins += std::exchange(source->spliced, true) ? 0 : 1;
-  } else if (limit <= 0) {
-    result = limit == 0 || limit == -ENOBUFS ? -EAGAIN : limit;
-  } else if (source->pending_error != 0) {
-    result = -std::exchange(source->pending_error, 0);
-  } else if (source->fin_arrived || source->broken) {
-    result = 0;
   }
-  report_.Trace("  splice from fd=", fd, ": ", result);
-  // Whether an end is an orderly one, only a receive tells: its completion comes after those that are under way.
-  if (result == -EAGAIN || result == -EINTR || result == 0) return result;
-  OnReceiveHandled(*source, result);
-  if (result > 0) NoteByte(*source->session);
   return result;
 }
 
 int SimIo::SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) {
-  SimSocket* sink = Spliceable(fd, "a splice to");
+  SimSocket* sink = DirectSink(fd);
   SimPipe* lent = Lent(pipe, "emptied");
   if (sink == nullptr || lent == nullptr) return -EBADF;
   const SimSocket* source = sink->session->other(*sink);
-  report_.Expect(!sink->send.has_value(), "a splice to fd ", fd, ", which has a send armed");
-  report_.Expect(!sink->fin_sent, "a splice to fd ", fd, " after FIN");
-  report_.Expect(!sink->error_handled(), "a splice to fd ", fd, ", which has failed");
   report_.Expect(bytes > 0 && bytes <= lent->bytes, "a splice of ", bytes, " bytes from pipe ", pipe, ", which has ",
                  lent->bytes);
   report_.Expect(lent->source == source, "pipe ", pipe, " has bytes of another stream than fd ", fd, " is to get");
   report_.Expect(lent->position == sink->accepted, "a splice to fd ", fd, " of bytes at ", lent->position, ", not at ",
                  sink->accepted);
-  int limit = options_.splice_limit();
-  int result = -EAGAIN;
-  if (sink->broken) {
-    result = sink->pending_error != 0 ? -std::exchange(sink->pending_error, 0) : -EPIPE;
-  } else if (limit < 0) {
-    result = limit;
-  } else if (sink->send_room() > 0 && limit > 0) {
-    result = static_cast<int>(std::min<uint64_t>({sink->send_room(), static_cast<uint64_t>(limit), bytes}));
-    sink->accepted += static_cast<uint64_t>(result);
+  int result = GiveDirectly(*sink, bytes, "splice");
+  if (result > 0) {
     lent->position += static_cast<uint64_t>(result);
     lent->bytes -= static_cast<uint32_t>(result);
-    sink->spliced_in_turn += static_cast<uint32_t>(result);
-    most_spliced_ = std::max(most_spliced_, sink->spliced_in_turn);
   }
-  report_.Trace("  splice to fd=", fd, " of ", bytes, ": ", result);
-  if (result == -EAGAIN || result == -EINTR) return result;
-  OnSendHandled(*sink, result);
-  if (result > 0) NoteByte(*sink->session);
   return result;
+}
+
+// ---- Copies ----
+
+int SimIo::ReceiveNow(int fd, std::span<const iovec> parts) {
+  SimSocket* source = DirectSource(fd);
+  if (source == nullptr) return -EBADF;
+  uint64_t room = 0;
+  for (const iovec& part : parts) {
+    room += part.iov_len;
+    const char* data = static_cast<const char*>(part.iov_base);
+    for (const Buffer& buffer : buffers_)
+      report_.Expect(!buffer.published || data + part.iov_len <= buffer.data || data >= buffer.data + options_.buffer_bytes,
+                     "a receive into a buffer that is published");
+  }
+  report_.Expect(!parts.empty() && parts.size() <= kMaxSendParts && room > 0, "a receive into ", parts.size(), " parts and ",
+                 room, " bytes");
+  int result = TakeDirectly(*source, room, "receive");
+  if (result <= 0) return result;
+  uint64_t left = static_cast<uint64_t>(result), position = source->taken - left;
+  for (const iovec& part : parts) {
+    uint64_t length = std::min<uint64_t>(left, part.iov_len);
+    FillPattern(source->key, position, static_cast<char*>(part.iov_base), length);
+    position += length;
+    left -= length;
+  }
+  ++source->copies;
+  source->splice_ends += std::exchange(source->spliced, false) ? 1 : 0;
+  return result;
+}
+
+int SimIo::SendNow(int fd, std::span<const iovec> parts) {
+  SimSocket* sink = DirectSink(fd);
+  if (sink == nullptr) return -EBADF;
+  SendOp send{.parts = {parts.begin(), parts.end()}};
+  for (const iovec& part : parts) send.length += static_cast<uint32_t>(part.iov_len);
+  report_.Expect(!parts.empty() && parts.size() <= kMaxSendParts && send.length > 0, "a send of ", parts.size(), " parts and ",
+                 send.length, " bytes");
+  CheckPayload(*sink, send, "when it is carried out");
+  return GiveDirectly(*sink, send.length, "send");
 }
 
 // ---- Helpers ----
@@ -137,12 +146,71 @@ SimPipe* SimIo::Lent(uint16_t pipe, const char* what) {
   return report_.Expect(lent, "pipe ", pipe, " is ", what, " and was not lent") ? &pipes_[pipe] : nullptr;
 }
 
-SimSocket* SimIo::Spliceable(int fd, const char* what) {
+SimSocket* SimIo::DirectSource(int fd) {
+  SimSocket* source = Direct(fd, "a direct call from");
+  if (source == nullptr) return nullptr;
+  report_.Expect(!source->receive.has_value(), "a direct call from fd ", fd, ", which has a receive armed");
+  report_.Expect(!source->ended(), "a direct call from fd ", fd, " after its end");
+  return source;
+}
+
+SimSocket* SimIo::DirectSink(int fd) {
+  SimSocket* sink = Direct(fd, "a direct call to");
+  if (sink == nullptr) return nullptr;
+  report_.Expect(!sink->send.has_value(), "a direct call to fd ", fd, ", which has a send armed");
+  report_.Expect(!sink->fin_sent, "a direct call to fd ", fd, " after FIN");
+  report_.Expect(!sink->error_handled(), "a direct call to fd ", fd, ", which has failed");
+  return sink;
+}
+
+SimSocket* SimIo::Direct(int fd, const char* what) {
   SimSocket* socket = Usable(fd, what);
   if (socket == nullptr) return nullptr;
-  report_.Expect(options_.abilities.splice, what, " fd ", fd, ", which the kernel cannot do");
   bool open = socket->session != nullptr && socket->connected && !socket->session->closing;
   return report_.Expect(open, what, " fd ", fd, ", which is not connected or closes") ? socket : nullptr;
+}
+
+int SimIo::TakeDirectly(SimSocket& source, uint64_t room, const char* what) {
+  // The end is told as it is; whatever comes before it may take a while.
+  int limit = source.readable() > 0 ? options_.direct_limit() : INT_MAX;
+  int result = -EAGAIN;
+  if (source.readable() > 0 && limit > 0) {
+    result = static_cast<int>(std::min<uint64_t>({source.readable(), static_cast<uint64_t>(limit), room}));
+    source.taken += static_cast<uint64_t>(result);
+    taken_in_turn_ += static_cast<uint32_t>(result);
+  } else if (limit <= 0) {
+    result = limit == 0 || limit == -ENOBUFS ? -EAGAIN : limit;
+  } else if (source.pending_error != 0) {
+    result = -std::exchange(source.pending_error, 0);
+  } else if (source.fin_arrived || source.broken) {
+    result = 0;
+  }
+  report_.Trace("  ", what, " from fd=", source.fd, ": ", result);
+  // Whether an end is an orderly one, only a receive tells: its completion comes after those that are under way.
+  if (result == -EAGAIN || result == -EINTR || result == 0) return result;
+  OnReceiveHandled(source, result);
+  if (result > 0) NoteByte(*source.session);
+  return result;
+}
+
+int SimIo::GiveDirectly(SimSocket& sink, uint32_t bytes, const char* what) {
+  int limit = options_.direct_limit();
+  int result = -EAGAIN;
+  if (sink.broken) {
+    result = sink.pending_error != 0 ? -std::exchange(sink.pending_error, 0) : -EPIPE;
+  } else if (limit < 0) {
+    result = limit;
+  } else if (sink.send_room() > 0 && limit > 0) {
+    result = static_cast<int>(std::min<uint64_t>({sink.send_room(), static_cast<uint64_t>(limit), bytes}));
+    sink.accepted += static_cast<uint64_t>(result);
+    sink.given_in_turn += static_cast<uint32_t>(result);
+    most_given_ = std::max(most_given_, sink.given_in_turn);
+  }
+  report_.Trace("  ", what, " to fd=", sink.fd, " of ", bytes, ": ", result);
+  if (result == -EAGAIN || result == -EINTR) return result;
+  OnSendHandled(sink, result);
+  if (result > 0) NoteByte(*sink.session);
+  return result;
 }
 
 uint64_t SimIo::Piped(const SimSocket& source) const {
@@ -154,8 +222,8 @@ uint64_t SimIo::Piped(const SimSocket& source) const {
 void SimIo::set_phase(Phase phase) {
   phase_ = phase;
   if (phase != Phase::kFlush) return;
-  piped_in_turn_ = 0;
-  for (SimSocket& socket : sockets_) socket.spliced_in_turn = 0;
+  taken_in_turn_ = 0;
+  for (SimSocket& socket : sockets_) socket.given_in_turn = 0;
 }
 
 }  // namespace ringmain::sim

@@ -125,7 +125,8 @@ struct SimSocket {
   bool spliced = false;          // the last bytes that were taken from it went into a pipe
   uint32_t splice_begins = 0;    // changes from buffers to pipes
   uint32_t splice_ends = 0;      // and back
-  uint32_t spliced_in_turn = 0;  // bytes from pipes into it since the last Flush began
+  uint32_t copies = 0;           // direct receives into buffers
+  uint32_t given_in_turn = 0;    // bytes by direct calls into it since the last Flush began
 
   std::optional<ReceiveOp> receive;
   bool last_receive_multishot = false;  // of the one armed last, ended or not

@@ -1,4 +1,4 @@
-// Bulk is spliced: when a direction changes from buffers to a pipe and back, and that its stream stays whole.
+// Bulk is moved directly: when a direction changes from receives to a pipe or copies and back, and that its stream stays whole.
 #include <memory>
 #include <utility>
 
@@ -16,10 +16,10 @@ class Splice : public Directed {
   SimSession& Open() {
     WorldOptions options;
     options.abilities.splice = true;
-    options.buffers = {kBuffer, 8, 8 * kBuffer};
+    options.buffers = {kBuffer, 8, max_buffers_ * kBuffer};
     options.high_water = 16 * kBuffer;
     options.pipes = {kPipe};
-    options.splice_turn_bytes = turn_bytes_;
+    options.direct_turn_bytes = turn_bytes_;
     options.pipe_refused = [refused = refused_] { return *refused; };
     Start(options);
     SimSession& session = Established();
@@ -75,7 +75,8 @@ class Splice : public Directed {
   }
   const SimPipe& pipe() const { return world_->io().pipes()[0]; }
 
-  uint32_t turn_bytes_ = Sessions::kSpliceTurnBytes;
+  uint32_t max_buffers_ = 8;
+  uint32_t turn_bytes_ = Sessions::kDirectTurnBytes;
   std::shared_ptr<bool> refused_ = std::make_shared<bool>(false);
 };
 
@@ -157,28 +158,92 @@ TEST_F(Splice, EndsAfterSmallRounds) {
   EXPECT_TRUE(Polls(session)) << "bulk again";
 }
 
-TEST_F(Splice, WithoutAPipeBuffersDoAndItIsTriedAgain) {
-  *refused_ = true;
-  SimSession& session = Open();
-  SendBuffers(session, 5);
-  EXPECT_FALSE(Polls(session));
-  EXPECT_EQ(session.server->accepted, 5u * kBuffer);
+// ---- Without a pipe ----
+
+class Copies : public Splice {
+ protected:
+  Copies() {
+    max_buffers_ = 64;
+    *refused_ = true;
+  }
+};
+
+TEST_F(Copies, FillSeveralBuffersInOneCall) {
+  SimSession& session = OpenSpliced();
+  Send(session, 50'000);
+  EXPECT_EQ(session.client->copies, 1u);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  EXPECT_EQ(session.client->splice_begins, 0u);
+  EXPECT_EQ(world_->pool().held(), 0u);
+}
+
+TEST_F(Copies, GiveWayToAPipeInTheNextRound) {
+  SimSession& session = OpenSpliced();
+  Send(session, 50'000);
   *refused_ = false;
-  SendBuffers(session, 2);
-  EXPECT_FALSE(Polls(session)) << "not before another run";
-  SendBuffers(session, 1);
-  EXPECT_TRUE(Polls(session));
+  Send(session, 50'000);
+  EXPECT_EQ(session.client->splice_begins, 1u);
   // And when there is none any more.
   *refused_ = true;
-  SendBuffers(session, 1);
-  EXPECT_FALSE(Polls(session));
+  uint32_t copies = session.client->copies;
+  Send(session, 50'000);
+  EXPECT_GT(session.client->copies, copies);
   EXPECT_EQ(session.server->accepted, session.client->arrived);
-  *refused_ = false;
-  SendBuffers(session, 2);
-  EXPECT_FALSE(Polls(session));
-  SendBuffers(session, 1);
   EXPECT_TRUE(Polls(session));
 }
+
+TEST_F(Copies, HoldNoMoreThanADirectionMay) {
+  SimSession& session = OpenSpliced();
+  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
+  Send(session, 1 << 20);
+  EXPECT_TRUE(PollsForRoom(session));
+  EXPECT_FALSE(session.client->receive.has_value());
+  EXPECT_EQ(session.client->received_handled - session.server->sent_handled, 16 * kBuffer - 1000);
+  EXPECT_EQ(world_->pool().held(), 16u);
+  EXPECT_EQ(world_->pool().published(), 8u) << "others are not held up";
+  MakeRoom(session);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+  EXPECT_EQ(world_->pool().held(), 0u);
+}
+
+// Who has held half of what may be held leaves the rest to small receives.
+TEST_F(Copies, EndWhenThePoolIsTight) {
+  max_buffers_ = 8 + 16;
+  SimSession& session = OpenSpliced();
+  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
+  Send(session, 1 << 20);
+  EXPECT_EQ(world_->pool().held(), 9u);
+  SimSession& other = Established();
+  other.server->script.send_capacity = kLots;
+  for (int i = 0; i < 5; ++i) Send(other, kBuffer);
+  EXPECT_FALSE(Polls(other));
+  EXPECT_EQ(other.server->accepted, other.client->arrived);
+  MakeRoom(session);
+}
+
+TEST_F(Copies, AResetOfTheSinkDropsWhatIsHeld) {
+  SimSession& session = OpenSpliced();
+  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
+  Send(session, 50'000);
+  world_->io().Break(*session.server);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kServerReset), 1u);
+  EXPECT_EQ(world_->pool().held(), 0u);
+}
+
+TEST_F(Copies, FinWaitsForTheLastByte) {
+  SimSession& session = OpenSpliced();
+  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
+  Send(session, 50'000);
+  world_->io().PeerFins(*session.client);
+  RunUntilQuiet();
+  EXPECT_FALSE(session.server->fin_sent);
+  MakeRoom(session);
+  EXPECT_TRUE(session.server->fin_sent);
+  EXPECT_EQ(session.server->accepted, session.client->arrived);
+}
+
+// ---- Ends ----
 
 TEST_F(Splice, FinWaitsForTheBytesInThePipe) {
   SimSession& session = OpenStuck(2000);
@@ -255,12 +320,12 @@ TEST_F(Splice, OthersGetTheirTurn) {
   world_->io().PeerSends(*session.client, 3 << 20);
   world_->io().CarryOutReceivePoll(*session.client);
   Turn();
-  EXPECT_EQ(session.server->spliced_in_turn, 1u << 20);
+  EXPECT_EQ(session.server->given_in_turn, 1u << 20);
   EXPECT_TRUE(Polls(session));
   EXPECT_FALSE(pipe().lent);
   RunUntilQuiet();
   EXPECT_EQ(session.server->accepted, session.client->arrived);
-  EXPECT_LT(world_->io().most_spliced(), (1u << 20) + kPipe);
+  EXPECT_LT(world_->io().most_given(), (1u << 20) + kPipe);
 }
 
 // A turn splices so much in all. Who comes too late has its turn in the next, before those that come anew, and nothing is armed for it
@@ -269,14 +334,14 @@ TEST_F(Splice, OneTurnHasABudgetForAll) {
   turn_bytes_ = 100'000;
   auto [first, second] = OpenTwoBusy();
   Turn();
-  EXPECT_EQ(first.server->spliced_in_turn, 100'000u);
-  EXPECT_EQ(second.server->spliced_in_turn, 0u);
+  EXPECT_EQ(first.server->given_in_turn, 100'000u);
+  EXPECT_EQ(second.server->given_in_turn, 0u);
   EXPECT_TRUE(world_->sessions().has_deferred());
   EXPECT_FALSE(second.client->receive.has_value());
   world_->io().CarryOutReceivePoll(*first.client);
   Turn();
-  EXPECT_EQ(second.server->spliced_in_turn, 100'000u);
-  EXPECT_EQ(first.server->spliced_in_turn, 0u);
+  EXPECT_EQ(second.server->given_in_turn, 100'000u);
+  EXPECT_EQ(first.server->given_in_turn, 0u);
   RunUntilQuiet();
   EXPECT_FALSE(world_->sessions().has_deferred());
   for (SimSession* session : {&first, &second}) EXPECT_EQ(session->server->accepted, session->client->arrived);

@@ -23,7 +23,7 @@ UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
-          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.splice_limit};
+          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.direct_limit};
 }
 
 // So that receives starve, which they do not while the pool can grow.
@@ -41,7 +41,7 @@ World::World(const WorldOptions& options, Report& report)
       pool_(HardLimit(options.buffers), io_),
       upstream_(MakeUpstreamConfig(options), MakeBalancer(options.balance)),
       server_cells_(options.servers),
-      sessions_(io_, pool_, options.high_water, worker_cells_, *this, options.splice_turn_bytes) {
+      sessions_(io_, pool_, options.high_water, worker_cells_, *this, options.direct_turn_bytes) {
   route_.upstream = &upstream_;
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;

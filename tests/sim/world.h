@@ -31,9 +31,9 @@ struct WorldOptions {
   std::function<int()> open_result = [] { return 0; };
   std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
   std::vector<uint32_t> pipes;  // the size of each
-  uint32_t splice_turn_bytes = Sessions::kSpliceTurnBytes;
+  uint32_t direct_turn_bytes = Sessions::kDirectTurnBytes;
   std::function<bool()> pipe_refused = [] { return false; };
-  std::function<int()> splice_limit = [] { return INT_MAX; };
+  std::function<int()> direct_limit = [] { return INT_MAX; };
 };
 
 class World final : public SessionObserver {

@@ -54,6 +54,8 @@ class FakeIo final : public Io {
   void DiscardPipe(uint16_t) override {}
   int SpliceToPipe(int, uint16_t, uint32_t) override { return -EAGAIN; }
   int SpliceFromPipe(uint16_t, int, uint32_t) override { return -EAGAIN; }
+  int ReceiveNow(int, std::span<const iovec>) override { return -EAGAIN; }
+  int SendNow(int, std::span<const iovec>) override { return -EAGAIN; }
   TimePoint Now() override { return {}; }
 
   struct Attempt {

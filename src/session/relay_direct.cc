@@ -1,0 +1,177 @@
+// Bulk, which a relay moves by direct calls (relay.h).
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "session/relay.h"
+
+namespace ringmain {
+namespace {
+
+// loadtest/compare has a build for which everything is bulk, as a fixed choice to hold the adaptive one against.
+#ifdef RINGMAIN_ALWAYS_SPLICE
+constexpr bool kAlways = true;
+#else
+constexpr bool kAlways = false;
+#endif
+
+// So many receives in a row that filled their buffer are bulk.
+constexpr uint8_t kBulkReceives = kAlways ? 0 : 4;
+// What one direction moves in one turn: what a pipe holds, for each call into the kernel has a price of its own.
+constexpr uint32_t kRoundBytes = 1 << 20;
+// With less than this left of the turn's budget it is not worth a call.
+constexpr uint32_t kLeastRound = 16 << 10;
+// So many rounds in a row, each moving less than this, are not bulk any more.
+constexpr uint32_t kSmallRound = kAlways ? 0 : 16 << 10;
+constexpr uint8_t kSmallRounds = 16;
+
+}  // namespace
+
+bool Relay::IsBulk() const { return run_ >= kBulkReceives; }
+
+bool Relay::BecomesDirect() {
+  if (!IsBulk() || receiving_ || sending_ || queued_ > 0 || source_ < 0 || sink_ < 0 || ended_ || discarding_) return false;
+  run_ = 0;
+  direct_ = true;
+  multishot_ = starved_ = false;
+  return true;
+}
+
+// One round: until the source has no more, the sink takes no more, or others should have their turn.
+RelayEvent Relay::MoveDirectly(Counter& bytes) {
+  if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
+  if (queued_ == 0 && !ended_) {
+    if (env_->direct_budget < kLeastRound) return RelayEvent::kDeferred;
+    ChooseCarrier();
+  }
+  uint32_t moved = 0;
+  while (true) {
+    if (queued_ > 0) {
+      int sent = GiveOut();
+      if (sent < 0 && sent != -EAGAIN && sent != -EINTR && sent != -ENOBUFS) return RelayEvent::kSinkFailed;
+      if (sent > 0) {
+        sent_ += static_cast<uint32_t>(sent);
+        moved += static_cast<uint32_t>(sent);
+        bytes.Add(static_cast<uint32_t>(sent));
+      }
+      if (queued_ > 0) {
+        sending_ = true;
+        env_->io.Poll(send_token(), sink_, POLLOUT);
+        return RelayEvent::kNone;
+      }
+    }
+    if (ended_ || moved >= kRoundBytes || env_->direct_budget < kLeastRound) break;
+    int received = TakeIn(std::min(kRoundBytes, env_->direct_budget));
+    if (received > 0) {
+      queued_ = static_cast<uint32_t>(received);
+      received_ += queued_;
+      env_->direct_budget -= queued_;
+      continue;
+    }
+    if (received == -EAGAIN || received == -EINTR) break;
+    ReleasePipe();
+    if (received == 0 || received == -ENOBUFS) {
+      LeaveDirect();
+      return RelayEvent::kNone;
+    }
+    ended_ = true;
+    source_broken_ = true;
+    return RelayEvent::kSourceReset;
+  }
+  ReleasePipe();
+  if (!ended_) EndRound(moved);
+  return RelayEvent::kNone;
+}
+
+void Relay::EndRound(uint32_t moved) {
+  run_ = moved < kSmallRound ? run_ + 1 : 0;
+  if (run_ < kSmallRounds) {
+    receiving_ = true;
+    env_->io.Poll(receive_token(), source_, POLLIN | POLLRDHUP);
+    return;
+  }
+  LeaveDirect();
+}
+
+// The end of a stream is left to a receive, too: a completion that is still to come may hold a send's failure on the same socket, after
+// which the end of a broken stream looks like an orderly one. Completions come in order; direct calls would overtake them.
+void Relay::LeaveDirect() {
+  run_ = 0;
+  direct_ = false;
+  ShowMode(RelayMode::kBuffered);
+  poll_first_ = true;  // what the last receive said about the source is long past
+  UseSingleReceives();
+  ArmReceive();
+}
+
+// ---- What carries the bytes ----
+
+void Relay::ChooseCarrier() {
+  std::optional<uint16_t> pipe;
+  if (env_->io.abilities().splice) pipe = env_->io.AcquirePipe();
+  pipe_ = pipe.value_or(BufferPool::kNone);
+  ShowMode(pipe.has_value() ? RelayMode::kSpliced : RelayMode::kBuffered);
+}
+
+void Relay::ShowMode(RelayMode mode) {
+  if (mode == this->mode()) return;
+  env_->modes[static_cast<size_t>(this->mode())].Add(-1);
+  spliced_ = mode == RelayMode::kSpliced;
+  env_->modes[static_cast<size_t>(mode)].Add(1);
+}
+
+void Relay::ReleasePipe() {
+  if (pipe_ == BufferPool::kNone) return;
+  env_->io.ReleasePipe(pipe_);
+  pipe_ = BufferPool::kNone;
+}
+
+int Relay::TakeIn(uint32_t max_bytes) {
+  return pipe_ != BufferPool::kNone ? env_->io.SpliceToPipe(source_, pipe_, max_bytes) : CopyIn(max_bytes);
+}
+
+int Relay::GiveOut() {
+  if (pipe_ == BufferPool::kNone) {
+    Parts parts;
+    int sent = env_->io.SendNow(sink_, {parts.data(), QueueParts(parts)});
+    if (sent > 0) Consume(static_cast<uint32_t>(sent));
+    return sent;
+  }
+  int sent = env_->io.SpliceFromPipe(pipe_, sink_, queued_);
+  if (sent > 0) {
+    queued_ -= static_cast<uint32_t>(sent);
+    env_->spliced_bytes += static_cast<uint32_t>(sent);
+  }
+  return sent;
+}
+
+// Receives into several buffers at once, and queues them. The pool hands out first what was last given back, so a sink that keeps up
+// leaves its buffers in the processor's cache for whoever is next. -ENOBUFS if there are none to spare.
+int Relay::CopyIn(uint32_t max_bytes) {
+  BufferPool& pool = env_->buffers;
+  uint32_t size = pool.buffer_bytes();
+  uint32_t room = std::min(max_bytes, env_->high_water);
+  Parts parts;
+  std::array<uint16_t, kMaxSendParts> borrowed;
+  size_t count = 0;
+  while (count < parts.size() && room > 0) {
+    std::optional<uint16_t> buffer = pool.Borrow();
+    if (!buffer.has_value()) break;
+    borrowed[count] = *buffer;
+    parts[count] = {pool.data(*buffer), std::min(room, size)};
+    room -= static_cast<uint32_t>(parts[count++].iov_len);
+  }
+  if (count == 0) return -ENOBUFS;
+  int received = env_->io.ReceiveNow(source_, {parts.data(), count});
+  uint32_t left = received > 0 ? static_cast<uint32_t>(received) : 0;
+  size_t filled = (left + size - 1) / size;
+  while (count > filled) pool.Release(borrowed[--count]);
+  for (size_t i = 0; i < filled; ++i) {
+    pool.header(borrowed[i]).length = std::min(left, size);
+    left -= pool.header(borrowed[i]).length;
+    Link(borrowed[i]);
+  }
+  return received;
+}
+
+}  // namespace ringmain
