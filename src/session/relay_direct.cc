@@ -45,6 +45,7 @@ RelayEvent Relay::MoveDirectly(Counter& bytes) {
     ChooseCarrier();
   }
   uint32_t moved = 0;
+  bool emptied = false;
   while (true) {
     if (queued_ > 0) {
       int sent = GiveOut();
@@ -60,12 +61,14 @@ RelayEvent Relay::MoveDirectly(Counter& bytes) {
         return RelayEvent::kNone;
       }
     }
-    if (ended_ || moved >= kRoundBytes || env_->direct_budget < kLeastRound) break;
-    int received = TakeIn(std::min(kRoundBytes, env_->direct_budget));
+    if (ended_ || emptied || moved >= kRoundBytes || env_->direct_budget < kLeastRound) break;
+    uint32_t wanted = std::min({kRoundBytes, env_->direct_budget, pipe_ != BufferPool::kNone ? kRoundBytes : env_->high_water});
+    int received = TakeIn(wanted);
     if (received > 0) {
       queued_ = static_cast<uint32_t>(received);
       received_ += queued_;
       env_->direct_budget -= queued_;
+      emptied = queued_ < wanted;  // or the pipe is full: the poll knows
       continue;
     }
     if (received == -EAGAIN || received == -EINTR) break;
@@ -150,7 +153,7 @@ int Relay::GiveOut() {
 int Relay::CopyIn(uint32_t max_bytes) {
   BufferPool& pool = env_->buffers;
   uint32_t size = pool.buffer_bytes();
-  uint32_t room = std::min(max_bytes, env_->high_water);
+  uint32_t room = max_bytes;
   Parts parts;
   std::array<uint16_t, kMaxSendParts> borrowed;
   size_t count = 0;

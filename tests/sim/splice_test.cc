@@ -8,7 +8,7 @@ namespace ringmain::sim {
 namespace {
 
 constexpr uint32_t kBuffer = 4096;
-constexpr uint32_t kPipe = 64 << 10;
+constexpr uint32_t kPipe = 1 << 20;
 constexpr uint32_t kLots = 8 << 20;
 
 class Splice : public Directed {
