@@ -88,11 +88,11 @@ RelayEvent Relay::OnSend(const Completion& completion, Counter& bytes) {
 }
 
 RelayEvent Relay::Pump(Counter& bytes) {
-  if (direct_ || BecomesDirect()) return MoveDirectly(bytes);
+  if (direct_ || BecomeDirect()) return MoveDirectly(bytes);
   if (queued_ > 0 && !sending_ && sink_ >= 0 && !discarding_) ArmSend();
   if (WantsReceive())
     ArmReceive();
-  else if (!env_->io.abilities().receive_credit && (bulk_ || AboveLowWater()))
+  else if (!env_->io.abilities().receive_credit && (filled_ || AboveLowWater()))
     LeaveMultishot();
   else if (queued_ > 0 && env_->buffers.tight())
     LeaveMultishot();
@@ -127,9 +127,9 @@ void Relay::Enqueue(uint16_t buffer) {
     return;
   }
   bool full = length == env_->buffers.buffer_bytes();
-  bulk_ |= full;
+  filled_ |= full;
   run_ = full ? std::min(run_ + 1, 255) : 0;
-  calm_ = queued_ > 0 || (bulk_ && !env_->io.abilities().receive_credit) ? 0 : calm_ + 1;
+  calm_ = queued_ > 0 || (filled_ && !env_->io.abilities().receive_credit) ? 0 : calm_ + 1;
   if (calm_ >= kCalmReceives) single_ = false;
   queued_ += length;
   if (blocked_ || sink_ < 0)
@@ -223,7 +223,7 @@ void Relay::ArmReceive() {
   if ((!abilities.receive_credit && AboveLowWater()) || env_->buffers.tight()) UseSingleReceives();
   multishot_ = abilities.multishot_receive && !single_;
   receiving_ = true;
-  bulk_ = false;
+  filled_ = false;
   readable_ |= poll_first_ && !multishot_;
   if (multishot_)
     env_->io.ReceiveMultishot(receive_token(), source_, room);

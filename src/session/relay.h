@@ -48,7 +48,7 @@ struct RelayEnv {
   uint32_t high_water;                    // bytes a direction may hold; more than two buffers
   std::array<Gauge, kRelayModes>& modes;  // kept up to date at each change of a relay's mode
   uint64_t spliced_bytes = 0;             // sent through pipes since whoever counts them last looked
-  // What all may still move directly in this turn. Whoever finds it used up has its turn in the next one.
+  // What all direct ones may still take in in this turn. Whoever finds it used up has its turn in the next one.
   uint32_t direct_budget = 0;
 };
 
@@ -126,7 +126,7 @@ class alignas(64) Relay {
   void Link(uint16_t buffer);
   void Consume(uint32_t bytes);
   void DropQueue();
-  using Parts = std::array<iovec, kMaxSendParts>;
+  using Parts = std::array<iovec, kMaxParts>;
   size_t QueueParts(Parts& parts) const;
   bool WantsReceive() const;
   void ArmReceive();
@@ -135,7 +135,7 @@ class alignas(64) Relay {
   void UseSingleReceives();
 
   bool IsBulk() const;
-  bool BecomesDirect();
+  bool BecomeDirect();
   RelayEvent MoveDirectly(Counter& bytes);
   void EndRound(uint32_t moved);
   void LeaveDirect();
@@ -144,6 +144,7 @@ class alignas(64) Relay {
   void ReleasePipe();
   int TakeIn(uint32_t max_bytes);
   int GiveOut();
+  uint32_t MostCopied() const;
   int CopyIn(uint32_t max_bytes);
 
   Token receive_token() const { return {receive_op_, generation_, index_}; }
@@ -172,7 +173,7 @@ class alignas(64) Relay {
   bool blocked_ : 1 = false;        // the sink did not take all: buffers are held until the queue is empty
   bool single_ : 1 = true;          // single receives instead of multishot ones
   bool poll_first_ : 1;             // the next receive would find nothing now
-  bool bulk_ : 1 = false;           // a receive filled a whole buffer since the last one was armed
+  bool filled_ : 1 = false;         // a receive filled a whole buffer since the last one was armed
   bool readable_ : 1 = false;       // if the armed receive finds no buffer, there is something to read
   bool starved_ : 1 = false;        // had something to read and no buffer; waits for Feed
   bool ended_ : 1 = false;          // the source will bring no more bytes

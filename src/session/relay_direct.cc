@@ -29,7 +29,7 @@ constexpr uint8_t kSmallRounds = 16;
 
 bool Relay::IsBulk() const { return run_ >= kBulkReceives; }
 
-bool Relay::BecomesDirect() {
+bool Relay::BecomeDirect() {
   if (!IsBulk() || receiving_ || sending_ || queued_ > 0 || source_ < 0 || sink_ < 0 || ended_ || discarding_) return false;
   run_ = 0;
   direct_ = true;
@@ -62,13 +62,14 @@ RelayEvent Relay::MoveDirectly(Counter& bytes) {
       }
     }
     if (ended_ || emptied || moved >= kRoundBytes || env_->direct_budget < kLeastRound) break;
-    uint32_t wanted = std::min({kRoundBytes, env_->direct_budget, pipe_ != BufferPool::kNone ? kRoundBytes : env_->high_water});
+    uint32_t wanted = std::min(env_->direct_budget, pipe_ != BufferPool::kNone ? kRoundBytes : MostCopied());
     int received = TakeIn(wanted);
     if (received > 0) {
       queued_ = static_cast<uint32_t>(received);
       received_ += queued_;
       env_->direct_budget -= queued_;
-      emptied = queued_ < wanted;  // or the pipe is full: the poll knows
+      // A pipe has so many slots, and small pieces may fill them all with less.
+      emptied = queued_ < (pipe_ != BufferPool::kNone ? std::min(wanted, kRoundBytes / 4) : wanted);
       continue;
     }
     if (received == -EAGAIN || received == -EINTR) break;
@@ -148,6 +149,11 @@ int Relay::GiveOut() {
   return sent;
 }
 
+// What one call receives at most: as much as a direction may hold.
+uint32_t Relay::MostCopied() const {
+  return static_cast<uint32_t>(std::min<uint64_t>(env_->high_water, uint64_t{kMaxParts} * env_->buffers.buffer_bytes()));
+}
+
 // Receives into several buffers at once, and queues them. The pool hands out first what was last given back, so a sink that keeps up
 // leaves its buffers in the processor's cache for whoever is next. -ENOBUFS if there are none to spare.
 int Relay::CopyIn(uint32_t max_bytes) {
@@ -155,7 +161,7 @@ int Relay::CopyIn(uint32_t max_bytes) {
   uint32_t size = pool.buffer_bytes();
   uint32_t room = max_bytes;
   Parts parts;
-  std::array<uint16_t, kMaxSendParts> borrowed;
+  std::array<uint16_t, kMaxParts> borrowed;
   size_t count = 0;
   while (count < parts.size() && room > 0) {
     std::optional<uint16_t> buffer = pool.Borrow();

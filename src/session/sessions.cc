@@ -1,6 +1,7 @@
 #include "session/sessions.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -13,6 +14,12 @@ namespace {
 constexpr bool IsRefusal(CloseReason reason) {
   return reason == CloseReason::kNoServer || reason == CloseReason::kConnectFailed ||
          reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles || reason == CloseReason::kClientLeft;
+}
+
+// It is ended though neither side has.
+constexpr bool IsCut(CloseReason reason) {
+  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kIdleTimeout ||
+         reason == CloseReason::kHalfClosedTimeout;
 }
 
 bool HalfClosed(const Session& session) { return session.relays[0].over() || session.relays[1].over(); }
@@ -416,6 +423,7 @@ void Sessions::FinishClose(Session& session) {
   if (session.connect_armed || session.relays[0].in_flight() || session.relays[1].in_flight()) return;
   // Bytes also get lost after Close: a receive may bring some before its end.
   for (const Relay& relay : session.relays) session.reset |= relay.discarded() > 0;
+  if (IsCut(session.reason) && !session.reset) session.reset = HasUnread(session);
   for (int fd : {session.client_fd, session.server_fd}) {
     if (fd < 0) continue;
     if (session.reset)
@@ -435,6 +443,16 @@ void Sessions::FinishClose(Session& session) {
   lively_.Remove(session);
   pool_.Destroy(session.index);
   observer_.OnClosed(route, reason, lifetime);
+}
+
+// A cancelled receive may leave bytes in a socket, and a direct relay takes them only when its turn has come.
+bool Sessions::HasUnread(const Session& session) {
+  std::array<pollfd, 2> files{};
+  size_t count = 0;
+  for (const Relay& relay : session.relays)
+    if (relay.source() >= 0 && !relay.ended()) files[count++] = {relay.source(), POLLIN, 0};
+  io_.PollNow({files.data(), count});
+  return std::any_of(files.begin(), files.end(), [](const pollfd& file) { return (file.revents & POLLIN) != 0; });
 }
 
 }  // namespace ringmain

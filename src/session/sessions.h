@@ -48,7 +48,8 @@ class Sessions {
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
   static constexpr uint8_t kQuietChecks = 8;
-  // What is moved directly (relay.h) in one turn, by all sessions: it takes some half a millisecond, and so long a small message may have to wait.
+  // What direct relays (relay.h) take in in one turn, all together: it takes some half a millisecond to move, and so long a small message
+  // may have to wait.
   static constexpr uint32_t kDirectTurnBytes = 2 << 20;
 
   // Everything passed outlives it.
@@ -112,6 +113,7 @@ class Sessions {
   SessionRecord Describe(Session& session, TimePoint now);
   void Close(Session& session, CloseReason reason);
   void FinishClose(Session& session);
+  bool HasUnread(const Session& session);
   void SettleReason(Session& session, CloseReason reason);
 
   Io& io_;

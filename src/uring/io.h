@@ -52,7 +52,7 @@ class Io {
   // The same for one buffer of at most `max_bytes`. `poll_first` waits for readiness before it takes a buffer.
   virtual void ReceiveOnce(Token token, int fd, uint32_t max_bytes, bool poll_first) = 0;
   // Sends the parts in order; completes once with the bytes taken, which may be fewer. REQUIRES: no other send armed on this fd;
-  // 1 to kMaxSendParts parts.
+  // 1 to kMaxParts parts.
   virtual void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) = 0;
   // Completes once, with the poll(2) events that are there, when one of `events` (or an error) is.
   virtual void Poll(Token token, int fd, short events) = 0;
@@ -89,7 +89,7 @@ class Io {
   // Moves up to `bytes`, which are in the pipe, into a socket: the number of bytes or -errno; -EAGAIN if it is full now.
   virtual int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) = 0;
   // Receives what there is into the parts, in order: the number of bytes, 0 at the end of the stream, or -errno; -EAGAIN if there is
-  // nothing now. REQUIRES: 1 to kMaxSendParts parts, as for SendNow.
+  // nothing now. REQUIRES: 1 to kMaxParts parts, as for SendNow.
   virtual int ReceiveNow(int fd, std::span<const iovec> parts) = 0;
   // Sends what fits into the socket now: the number of bytes or -errno; -EAGAIN if it is full.
   virtual int SendNow(int fd, std::span<const iovec> parts) = 0;
@@ -100,6 +100,6 @@ class Io {
   virtual TimePoint Now() = 0;
 };
 
-inline constexpr size_t kMaxSendParts = 16;
+inline constexpr size_t kMaxParts = 16;
 
 }  // namespace ringmain

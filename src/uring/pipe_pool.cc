@@ -20,11 +20,16 @@ std::optional<uint16_t> PipePool::Acquire() {
     free_.pop_back();
     return pipe;
   }
-  if (refused_ && lent() > 0) return std::nullopt;
+  if (rest_ > 0) {
+    --rest_;
+    return std::nullopt;
+  }
   if (closed_.empty() && pipes_.size() == max_pipes_) return std::nullopt;
   std::optional<Pipe> opened = Open();
-  refused_ = !opened.has_value();
-  if (refused_) return std::nullopt;
+  if (!opened.has_value()) {
+    rest_ = kRest;
+    return std::nullopt;
+  }
   if (!closed_.empty()) {
     uint16_t number = closed_.back();
     closed_.pop_back();

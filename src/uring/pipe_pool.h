@@ -23,7 +23,8 @@ class PipePool {
   // At most `max_pipes` exist at once; each is two file descriptors.
   explicit PipePool(uint16_t max_pipes) : max_pipes_(max_pipes) {}
 
-  // The number of a free pipe; none if all are lent, or the kernel gives no (or too small a) pipe.
+  // The number of a free pipe; none if all are lent, or the kernel gives no (or too small a) pipe. It is not asked again for some time
+  // then, for each refusal costs several system calls.
   std::optional<uint16_t> Acquire();
   // Takes an empty pipe back.
   void Release(uint16_t pipe) { free_.push_back(pipe); }
@@ -40,13 +41,14 @@ class PipePool {
     UniqueFd read_end;
     UniqueFd write_end;
   };
+  static constexpr uint32_t kRest = 1024;  // calls of Acquire
   static std::optional<Pipe> Open();
 
   const uint16_t max_pipes_;
   std::vector<Pipe> pipes_;
   std::vector<uint16_t> free_;
   std::vector<uint16_t> closed_;  // numbers without a pipe, after Discard
-  bool refused_ = false;          // the kernel gave none, or too small a one: no more is asked for while some are lent
+  uint32_t rest_ = 0;             // so often the kernel is not asked, since it gave none or too small a one
 };
 
 }  // namespace ringmain

@@ -100,7 +100,7 @@ void RingIo::Send(Token token, int fd, std::span<const iovec> parts, SendMode mo
     io_uring_sqe_set_data64(sqe, token.Pack());
     return;
   }
-  RINGMAIN_CHECK(!parts.empty() && parts.size() <= kMaxSendParts);
+  RINGMAIN_CHECK(!parts.empty() && parts.size() <= kMaxParts);
   VectoredSend& send = NextVectoredSend();
   std::copy(parts.begin(), parts.end(), send.parts.begin());
   send.header = {};

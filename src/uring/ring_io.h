@@ -52,7 +52,7 @@ class RingIo final : public Io, private BufferPublisher {
   // The message header of one vectored send; the kernel reads it when the entry is submitted.
   struct VectoredSend {
     msghdr header;
-    std::array<iovec, kMaxSendParts> parts;
+    std::array<iovec, kMaxParts> parts;
   };
   static constexpr size_t kVectoredSends = 64;
 

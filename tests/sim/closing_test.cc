@@ -40,6 +40,17 @@ TEST_F(Closing, BytesThatArriveTooLateMakeItAReset) {
   EXPECT_TRUE(session.server->closed_with_reset);
 }
 
+// Or it is cancelled before it could bring them.
+TEST_F(Closing, BytesThatAreLeftUnreadMakeItAReset) {
+  Start();
+  SimSession& session = Established();
+  world_->io().PeerSends(*session.client, 10);
+  world_->CloseAll(CloseReason::kDrainTimeout);
+  world_->io().EndReceive(*session.client, -ECANCELED);
+  RunUntilQuiet();
+  EXPECT_TRUE(session.closed && session.server->closed_with_reset);
+}
+
 TEST_F(Closing, IdleSessionsCloseInOrder) {
   Start();
   SimSession& session = Established();

@@ -72,14 +72,17 @@ void Rules::OnClosed(CloseReason reason) {
       CheckReset(*session, *session->server);
       return;
     case CloseReason::kIdleTimeout:
+      CheckCut(*session);
       CheckTimeout(*session, world_.options().idle_timeout);
       return;
     case CloseReason::kHalfClosedTimeout:
+      CheckCut(*session);
       report.Expect(session->half_closed, "half_closed_timeout of a session that is not half closed");
       CheckTimeout(*session, world_.options().half_closed_timeout);
       return;
     case CloseReason::kShutdown:
     case CloseReason::kDrainTimeout:
+      CheckCut(*session);
       return;
     default:
       report.Expect(Refuses(reason), "closed for ", std::string(ToString(reason)));
@@ -112,6 +115,17 @@ void Rules::CheckReset(const SimSession& session, const SimSocket& broken) {
   if (other.error_handled()) return;
   report.Expect(broken.taken == broken.arrived && other.accepted == broken.arrived, "fd ", other.fd, " got ",
                 other.accepted, " of ", broken.arrived, " bytes that were sent before the reset");
+}
+
+// A stream that is cut does not look complete.
+void Rules::CheckCut(const SimSession& session) {
+  if (!session.established) return;
+  for (const SimSocket* source : {session.client, session.server}) {
+    const SimSocket& sink = *session.other(*source);
+    if (sink.closed_with_reset || source->error_handled() || sink.error_handled()) continue;
+    world_.report().Expect(sink.accepted == source->arrived, "fd ", sink.fd, " was cut after ", sink.accepted, " of ",
+                           source->arrived, " bytes, without a reset");
+  }
 }
 
 void Rules::CheckTimeout(const SimSession& session, Duration timeout) {

@@ -51,6 +51,7 @@ class Rules {
 
   void CheckOrderlyEnd(const SimSession& session, bool client_first);
   void CheckReset(const SimSession& session, const SimSocket& broken);
+  void CheckCut(const SimSession& session);
   void CheckTimeout(const SimSession& session, Duration timeout);
   void CheckRefused(const SimSession& session, CloseReason reason);
 

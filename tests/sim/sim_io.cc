@@ -54,7 +54,7 @@ void SimIo::Send(Token token, int fd, std::span<const iovec> parts, SendMode mod
   for (const iovec& part : parts) send.length += static_cast<uint32_t>(part.iov_len);
   report_.Expect(!IsReceive(token.op), "a send with another token");
   report_.Expect(!socket->send.has_value(), "a second send on fd ", fd);
-  report_.Expect(!parts.empty() && parts.size() <= kMaxSendParts && send.length > 0, "a send of ", parts.size(),
+  report_.Expect(!parts.empty() && parts.size() <= kMaxParts && send.length > 0, "a send of ", parts.size(),
                  " parts and ", send.length, " bytes");
   report_.Expect(!socket->fin_sent, "a send on fd ", fd, " after FIN");
   report_.Expect(socket->connected, "a send on fd ", fd, " before it is connected");

@@ -112,7 +112,7 @@ int SimIo::ReceiveNow(int fd, std::span<const iovec> parts) {
       report_.Expect(!buffer.published || data + part.iov_len <= buffer.data || data >= buffer.data + options_.buffer_bytes,
                      "a receive into a buffer that is published");
   }
-  report_.Expect(!parts.empty() && parts.size() <= kMaxSendParts && room > 0, "a receive into ", parts.size(), " parts and ",
+  report_.Expect(!parts.empty() && parts.size() <= kMaxParts && room > 0, "a receive into ", parts.size(), " parts and ",
                  room, " bytes");
   int result = TakeDirectly(*source, room, "receive");
   if (result <= 0) return result;
@@ -133,7 +133,7 @@ int SimIo::SendNow(int fd, std::span<const iovec> parts) {
   if (sink == nullptr) return -EBADF;
   SendOp send{.parts = {parts.begin(), parts.end()}};
   for (const iovec& part : parts) send.length += static_cast<uint32_t>(part.iov_len);
-  report_.Expect(!parts.empty() && parts.size() <= kMaxSendParts && send.length > 0, "a send of ", parts.size(), " parts and ",
+  report_.Expect(!parts.empty() && parts.size() <= kMaxParts && send.length > 0, "a send of ", parts.size(), " parts and ",
                  send.length, " bytes");
   CheckPayload(*sink, send, "when it is carried out");
   return GiveDirectly(*sink, send.length, "send");

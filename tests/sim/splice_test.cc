@@ -318,6 +318,19 @@ TEST_F(Splice, ClosingAnIdleOneIsNoReset) {
   EXPECT_FALSE(session.server->closed_with_reset);
 }
 
+// Its bytes wait in the socket for their turn, and the sink has all that came before.
+TEST_F(Splice, ACutBetweenTwoRoundsIsAReset) {
+  SimSession& session = OpenSpliced();
+  world_->io().PeerSends(*session.client, 3 << 20);
+  world_->io().CarryOutReceivePoll(*session.client);
+  Turn();
+  EXPECT_EQ(session.server->accepted, session.client->taken);
+  EXPECT_LT(session.client->taken, session.client->arrived);
+  world_->CloseAll(CloseReason::kDrainTimeout);
+  RunUntilQuiet();
+  EXPECT_TRUE(session.closed && session.server->closed_with_reset);
+}
+
 TEST_F(Splice, OthersGetTheirTurn) {
   SimSession& session = OpenSpliced();
   world_->io().PeerSends(*session.client, 3 << 20);

@@ -140,6 +140,29 @@ TEST(BufferPool, ScarceAboveSevenEighths) {
   EXPECT_FALSE(pool.scarce());
 }
 
+TEST(BufferPool, LendsWhatTheRingDoesNotHave) {
+  FakeRing ring;
+  BufferPool pool(Small(2, 2 + 8), ring);  // 8 may be held
+  std::vector<uint16_t> borrowed;
+  while (std::optional<uint16_t> buffer = pool.Borrow()) borrowed.push_back(*buffer);
+  EXPECT_EQ(borrowed.size(), 5u) << "until more than half is held";
+  EXPECT_TRUE(pool.tight());
+  EXPECT_EQ(pool.held(), 5u);
+  EXPECT_EQ(pool.published(), 2u);
+  for (uint16_t buffer : borrowed) {
+    std::memset(pool.data(buffer), 0x55, kBytes);
+    EXPECT_EQ(pool.header(buffer).length, 0u);
+    EXPECT_TRUE(pool.header(buffer).held);
+  }
+  uint16_t last = borrowed.back();
+  pool.Release(last);
+  EXPECT_EQ(pool.Borrow(), last) << "it is still in the cache";
+  for (uint16_t buffer : borrowed) pool.Release(buffer);
+  EXPECT_EQ(pool.held(), 0u);
+  EXPECT_EQ(pool.total(), 7u);
+  EXPECT_EQ(ring.published.size(), 2u);
+}
+
 TEST(BufferPoolDeathTest, ForeignBufferIsRefused) {
   FakeRing ring;
   BufferPool pool(Small(2, 4), ring);
