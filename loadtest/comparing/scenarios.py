@@ -43,7 +43,8 @@ METRICS = {
               *LATENCY),
     "idle": (
         Metric("user_bytes", "RssAnon per session", "bytes", 0),
-        Metric("kernel_bytes", "other memory per session", "bytes", 0),
+        # A difference of differences of MemAvailable: too rough for ratios.
+        Metric("kernel_bytes", "other memory per session", "bytes", 0, compared=False),
         Metric("available_bytes", "drop of MemAvailable per session, load and server included", "bytes", 0,
                compared=False),
         Metric("start_mib", "resident at start", "MiB", 1),
