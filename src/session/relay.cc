@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/check.h"
+#include "session/bulk.h"
 
 namespace ringmain {
 namespace {
@@ -258,6 +259,16 @@ void Relay::LeaveMultishot() {
   leaving_multishot_ = true;
   UseSingleReceives();
   env_->io.Cancel(receive_token());
+}
+
+bool Relay::IsBulk() const { return run_ >= kBulkReceives; }
+
+bool Relay::BecomeDirect() {
+  if (!IsBulk() || receiving_ || sending_ || queued_ > 0 || source_ < 0 || sink_ < 0 || ended_ || discarding_) return false;
+  run_ = 0;
+  direct_ = true;
+  multishot_ = starved_ = false;
+  return true;
 }
 
 void Relay::UseSingleReceives() {

@@ -3,39 +3,18 @@
 #include <array>
 #include <cerrno>
 
+#include "session/bulk.h"
 #include "session/relay.h"
 
 namespace ringmain {
 namespace {
 
-// loadtest/compare has a build for which everything is bulk, as a fixed choice to hold the adaptive one against.
-#ifdef RINGMAIN_ALWAYS_SPLICE
-constexpr bool kAlways = true;
-#else
-constexpr bool kAlways = false;
-#endif
-
-// So many receives in a row that filled their buffer are bulk.
-constexpr uint8_t kBulkReceives = kAlways ? 0 : 4;
 // What one direction moves in one turn: what a pipe holds, for each call into the kernel has a price of its own.
 constexpr uint32_t kRoundBytes = 1 << 20;
 // With less than this left of the turn's budget it is not worth a call.
 constexpr uint32_t kLeastRound = 16 << 10;
-// So many rounds in a row, each moving less than this, are not bulk any more.
-constexpr uint32_t kSmallRound = kAlways ? 0 : 16 << 10;
-constexpr uint8_t kSmallRounds = 16;
 
 }  // namespace
-
-bool Relay::IsBulk() const { return run_ >= kBulkReceives; }
-
-bool Relay::BecomeDirect() {
-  if (!IsBulk() || receiving_ || sending_ || queued_ > 0 || source_ < 0 || sink_ < 0 || ended_ || discarding_) return false;
-  run_ = 0;
-  direct_ = true;
-  multishot_ = starved_ = false;
-  return true;
-}
 
 // One round: until the source has no more, the sink takes no more, or others should have their turn.
 RelayEvent Relay::MoveDirectly(Counter& bytes) {

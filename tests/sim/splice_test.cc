@@ -34,6 +34,11 @@ class Splice : public Directed {
   void SendBuffers(SimSession& session, uint32_t buffers) {
     for (uint32_t i = 0; i < buffers; ++i) Send(session, kBuffer);
   }
+  // To a server that takes 1000 of them.
+  void SendBeyondRoom(SimSession& session, uint64_t bytes) {
+    session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
+    Send(session, bytes);
+  }
   SimSession& OpenSpliced() {
     SimSession& session = Open();
     SendBuffers(session, 4);
@@ -43,8 +48,7 @@ class Splice : public Directed {
   // With `left` bytes in the pipe that the server has no room for.
   SimSession& OpenStuck(uint32_t left) {
     SimSession& session = OpenSpliced();
-    session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
-    Send(session, 1000 + left);
+    SendBeyondRoom(session, 1000 + left);
     EXPECT_TRUE(pipe().lent);
     EXPECT_EQ(pipe().bytes, left);
     return session;
@@ -197,8 +201,7 @@ TEST_F(Copies, GiveWayToAPipeInTheNextRound) {
 
 TEST_F(Copies, HoldNoMoreThanADirectionMay) {
   SimSession& session = OpenSpliced();
-  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
-  Send(session, 1 << 20);
+  SendBeyondRoom(session, 1 << 20);
   EXPECT_TRUE(PollsForRoom(session));
   EXPECT_FALSE(session.client->receive.has_value());
   EXPECT_EQ(session.client->received_handled - session.server->sent_handled, 16 * kBuffer - 1000);
@@ -213,8 +216,7 @@ TEST_F(Copies, HoldNoMoreThanADirectionMay) {
 TEST_F(Copies, EndWhenThePoolIsTight) {
   max_buffers_ = 8 + 16;
   SimSession& session = OpenSpliced();
-  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
-  Send(session, 1 << 20);
+  SendBeyondRoom(session, 1 << 20);
   EXPECT_EQ(world_->pool().held(), 9u);
   SimSession& other = Established();
   other.server->script.send_capacity = kLots;
@@ -226,8 +228,7 @@ TEST_F(Copies, EndWhenThePoolIsTight) {
 
 TEST_F(Copies, AResetOfTheSinkDropsWhatIsHeld) {
   SimSession& session = OpenSpliced();
-  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
-  Send(session, 50'000);
+  SendBeyondRoom(session, 50'000);
   world_->io().Break(*session.server);
   RunUntilQuiet();
   EXPECT_EQ(world_->closed(CloseReason::kServerReset), 1u);
@@ -236,8 +237,7 @@ TEST_F(Copies, AResetOfTheSinkDropsWhatIsHeld) {
 
 TEST_F(Copies, FinWaitsForTheLastByte) {
   SimSession& session = OpenSpliced();
-  session.server->script.send_capacity = static_cast<uint32_t>(session.server->accepted + 1000);
-  Send(session, 50'000);
+  SendBeyondRoom(session, 50'000);
   world_->io().PeerFins(*session.client);
   RunUntilQuiet();
   EXPECT_FALSE(session.server->fin_sent);
