@@ -70,7 +70,7 @@ int Run(const CLI::App& command, const Options& options) {
     return kExitUsage;
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
-  return RunProcess(*std::move(config), disabled != nullptr ? disabled : "");
+  return RunProcess(*std::move(config), options.config_file, disabled != nullptr ? disabled : "");
 }
 
 int Main(int argc, char** argv) {
@@ -96,7 +96,7 @@ int Main(int argc, char** argv) {
       ->type_name("ADDR");
   run->footer(
       "An ADDR is 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock; port 0 picks a free one. SIGTERM and SIGINT drain, a "
-      "second one exits.\n"
+      "second one exits; SIGHUP reloads FILE.\n"
       "Examples:\n"
       "  ringmain run --listen 0.0.0.0:8080 --to 10.0.0.1:7001,10.0.0.2:7001\n"
       "  ringmain run --listen '[::]:8080' --to unix:/run/backend.sock --admin 127.0.0.1:0\n"

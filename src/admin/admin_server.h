@@ -1,7 +1,8 @@
 // AdminServer: the HTTP side of ringmain: /metrics, /healthz, /readyz, /api/v1/status and control.
 //
 // Its threads are civetweb's. They read atomics of the other threads and immutable objects, take no lock a worker could wait for, and
-// change nothing. The list of sessions they ask for, through `AdminView::list_sessions`. Control (none exists yet) will go through callbacks of `AdminView` into process, after RefusePost (routes.h).
+// change nothing. The list of sessions they ask for, through `AdminView::list_sessions`. Control goes through callbacks of `AdminView` into
+// process, after RefusePost (routes.h).
 #pragma once
 
 #include <atomic>
@@ -23,18 +24,61 @@
 
 namespace ringmain {
 
-// What the admin side may see. Everything pointed to outlives the server.
+// What is configured, in the order of the configuration, and after that what a reload has taken out and that still has sessions: it is
+// draining. Nothing here changes but the atomics that it points to; a reload makes another layout.
+struct ServerLayout {
+  std::shared_ptr<const Server> server;
+  std::shared_ptr<const ServerMetrics> metrics;
+  uint32_t weight = 0;
+  bool draining = false;
+};
+struct UpstreamLayout {
+  std::shared_ptr<const Upstream> upstream;  // the last one of this name
+  std::shared_ptr<const UpstreamMetrics> metrics;
+  std::vector<ServerLayout> servers;
+};
+struct ListenerLayout {
+  ListenerConfig config;
+  std::vector<SocketAddress> addresses;  // bound ones
+  std::shared_ptr<const ListenerMetrics> metrics;
+  bool draining = false;
+};
+struct WorkerLayout {
+  uint32_t number = 0;
+  bool draining = false;
+};
+struct Layout {
+  std::vector<ListenerLayout> listeners;
+  std::vector<UpstreamLayout> upstreams;
+  std::vector<WorkerLayout> workers;
+  uint32_t max_connections = 0;  // the effective limits.max_connections
+};
+
+struct ReloadResult {
+  enum class Outcome {
+    kReloaded,
+    kUnchanged,  // the file says what runs
+    kFailed,     // nothing has changed; `errors` say why
+    kRefused,    // there is no file, or the process is ending
+  };
+  Outcome outcome = Outcome::kReloaded;
+  std::vector<std::string> changes;     // sentences
+  std::vector<std::string> next_start;  // settings that take effect at the next start only
+  std::vector<std::string> errors;
+};
+
+// What the admin side may see. Everything pointed to outlives the server; every function may be called by several threads at once.
 struct AdminView {
-  std::shared_ptr<const Config> config;
-  const Board* board = nullptr;
-  std::vector<const Upstream*> upstreams;                     // in the order of the configuration
-  std::vector<std::vector<SocketAddress>> listener_addresses;  // bound ones, in the order of the configuration
-  uint32_t max_connections = 0;                               // the effective limits.max_connections
-  std::string features;                                       // kernel features in use, as logged at start
+  std::function<std::shared_ptr<const Layout>()> layout;  // the one that holds now
+  const PerWorker<WorkerCells>* workers = nullptr;
+  const ReloadCells* reloads = nullptr;
+  std::string config_file;  // empty: there is none
+  std::string features;     // kernel features in use, as logged at start
   std::chrono::system_clock::time_point start_time;
-  const std::atomic<bool>* ready = nullptr;     // listening and not draining
+  const std::atomic<bool>* ready = nullptr;  // listening and not draining
   const std::atomic<bool>* draining = nullptr;
-  std::function<SessionList(uint32_t most)> list_sessions;  // called by several threads at once; may take a second or so
+  std::function<SessionList(uint32_t most)> list_sessions;  // may take a second or so
+  std::function<ReloadResult()> reload;                     // may take a second or so
 };
 
 // Sessions in a status, unless `?sessions=` says otherwise, and at most.
@@ -46,13 +90,21 @@ inline constexpr uint32_t kAdminFileDescriptors = 64;
 
 class AdminServer {
  public:
-  // Serves everything on config->admin_listen and, if configured, /metrics /healthz /readyz on metrics_listen, until destroyed.
+  // Serves everything on `admin` and, if there is one, /metrics /healthz /readyz on `metrics`, until destroyed.
   // Errors: one line with the address, the cause (an occupied port, a missing privilege, IPv6 with a civetweb built without) and the
   // setting to change. REQUIRES: called with every signal blocked that civetweb's threads must not take (they inherit the mask); the
-  // pointers of `view` are not null, and its lists are as long as the configuration's and the board's.
-  static absl::StatusOr<std::unique_ptr<AdminServer>> Start(AdminView view);
+  // pointers of `view` are not null.
+  static absl::StatusOr<std::unique_ptr<AdminServer>> Start(AdminView view, const SocketAddress& admin,
+                                                            const std::optional<SocketAddress>& metrics);
   // Ends the threads: at once, or within 2 s per address if a client holds a connection open.
   virtual ~AdminServer() = default;
+
+  // Serves these addresses, too, where they differ from those that were asked for last. Errors: as above; nothing has changed.
+  virtual absl::Status Prepare(const SocketAddress& admin, const std::optional<SocketAddress>& metrics) = 0;
+  // After Prepare: serves only those that it named. What is returned serves the others until it is destroyed, before this server is.
+  virtual std::vector<std::shared_ptr<void>> Commit() = 0;
+  // After Prepare: as if it had not been called.
+  virtual void Abandon() = 0;
 
   // Bound addresses: the port the kernel chose where 0 was configured.
   virtual SocketAddress admin_address() const = 0;
@@ -63,6 +115,8 @@ class AdminServer {
 std::string_view StateName(const AdminView& view);
 // The body of GET /metrics, in the Prometheus text format 0.0.4. Exposed for tests.
 std::string RenderMetrics(const AdminView& view);
+// The body of the answer to POST /api/v1/reload.
+std::string RenderReloadJson(const ReloadResult& result);
 // The body of GET /api/v1/status, with up to `sessions` sessions. Exposed for tests.
 std::string RenderStatusJson(const AdminView& view, uint32_t sessions = kDefaultSessions);
 

@@ -67,7 +67,7 @@ void AddSample(MetricFamily& family, Labels labels, size_t count, Of of) {
 
 std::string Word(std::string_view word) { return std::string(word); }
 
-void AddListeners(const Board& board, Families& families) {
+void AddListeners(const Layout& layout, Families& families) {
   auto& total =
       AddCounter(families, "ringmain_connections_total", "Accepted client connections, refused ones included.");
   auto& active = AddGauge(families, "ringmain_connections_active", "Open sessions.");
@@ -76,9 +76,9 @@ void AddListeners(const Board& board, Families& families) {
   auto& bytes = AddCounter(families, "ringmain_bytes_total", "Payload bytes passed on, by direction.");
   auto& duration = AddHistogram(families, "ringmain_connection_duration_seconds",
                                 "Time from accept to close of a session, refused connections not included.");
-  for (const auto& listener : board.listeners) {
-    const PerWorker<ListenerCells>& cells = listener->cells;
-    const ClientMetric::Label name{"listener", listener->name};
+  for (const ListenerLayout& listener : layout.listeners) {
+    const PerWorker<ListenerCells>& cells = listener.metrics->cells;
+    const ClientMetric::Label name{"listener", listener.metrics->name};
     AddSample(total, {name}, Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); }));
     AddSample(active, {name}, Sum(cells, [](const ListenerCells& c) { return c.active.value(); }));
     for (size_t i = 0; i < kCloseReasons; ++i) {
@@ -94,7 +94,7 @@ void AddListeners(const Board& board, Families& families) {
   }
 }
 
-void AddUpstreams(const AdminView& view, Families& families) {
+void AddUpstreams(const Layout& layout, Families& families) {
   auto& connect =
       AddHistogram(families, "ringmain_connect_duration_seconds", "Time that successful connects to a server took.");
   auto& up =
@@ -105,23 +105,22 @@ void AddUpstreams(const AdminView& view, Families& families) {
   auto& failures =
       AddCounter(families, "ringmain_server_connect_failures_total", "Failed connects to the server, by reason.");
   auto& checks = AddCounter(families, "ringmain_health_checks_total", "Health checks of the server, by result.");
-  for (size_t u = 0; u < view.board->upstreams.size(); ++u) {
-    const UpstreamMetrics& metrics = *view.board->upstreams[u];
-    const Upstream& upstream = *view.upstreams.at(u);
+  for (const UpstreamLayout& upstream : layout.upstreams) {
+    const UpstreamMetrics& metrics = *upstream.metrics;
     const ClientMetric::Label name{"upstream", metrics.name};
     AddSample(
         connect, {name},
         metrics.cells.size(), [&](size_t i) -> const auto& { return metrics.cells[i].connect_duration; });
-    for (size_t s = 0; s < metrics.servers.size(); ++s) {
-      const ServerMetrics& server = *metrics.servers[s];
+    for (const ServerLayout& one : upstream.servers) {
+      const ServerMetrics& server = *one.metrics;
       const Labels labels{name, {"server", server.name}};
       auto with = [&labels](const char* label, std::string_view value) {
         Labels more = labels;
         more.push_back({label, Word(value)});
         return more;
       };
-      AddSample(up, labels, upstream.server(s).up());
-      AddSample(active, labels, upstream.server(s).active());
+      AddSample(up, labels, one.server->up());
+      AddSample(active, labels, one.server->active());
       AddSample(connects, labels, Sum(server.cells, [](const ServerCells& c) { return c.connects.value(); }));
       for (size_t i = 0; i < kConnectFailures; ++i) {
         AddSample(failures, with("reason", kConnectFailureNames[i]),
@@ -165,41 +164,52 @@ constexpr WorkerMetric<Counter> kWorkerCounters[] = {
      &WorkerCells::handed_over},
 };
 
-void AddWorkers(const Board& board, Families& families) {
+void AddWorkers(const PerWorker<WorkerCells>& workers, Families& families) {
   auto label = [](size_t worker) { return Labels{{"worker", absl::StrCat(worker)}}; };
   for (const auto& metric : kWorkerGauges) {
     auto& family = AddGauge(families, metric.name, metric.help);
-    for (size_t i = 0; i < board.workers.size(); ++i)
-      AddSample(family, label(i), (board.workers[i].*metric.cell).value());
+    for (size_t i = 0; i < workers.size(); ++i)
+      AddSample(family, label(i), (workers[i].*metric.cell).value());
   }
   for (const auto& metric : kWorkerCounters) {
     auto& family = AddCounter(families, metric.name, metric.help);
-    for (size_t i = 0; i < board.workers.size(); ++i)
-      AddSample(family, label(i), (board.workers[i].*metric.cell).value());
+    for (size_t i = 0; i < workers.size(); ++i)
+      AddSample(family, label(i), (workers[i].*metric.cell).value());
   }
   auto& relays = AddGauge(families, "ringmain_worker_relays",
                           "Directions of established sessions, by how they carry their bytes now.");
-  for (size_t i = 0; i < board.workers.size(); ++i)
+  for (size_t i = 0; i < workers.size(); ++i)
     for (size_t mode = 0; mode < kRelayModes; ++mode) {
       Labels labels = label(i);
       labels.push_back({"mode", Word(kRelayModeNames[mode])});
-      AddSample(relays, std::move(labels), board.workers[i].relays[mode].value());
+      AddSample(relays, std::move(labels), workers[i].relays[mode].value());
     }
   auto& turn = AddHistogram(families, "ringmain_worker_loop_turn_seconds",
                             "Time from a wake-up of the worker to its next wait, of a sample of the turns.");
-  for (size_t i = 0; i < board.workers.size(); ++i) {
+  for (size_t i = 0; i < workers.size(); ++i) {
     AddSample(
-        turn, label(i), 1, [&](size_t) -> const auto& { return board.workers[i].loop_turn; });
+        turn, label(i), 1, [&](size_t) -> const auto& { return workers[i].loop_turn; });
   }
 }
 
-void AddProcess(const AdminView& view, Families& families) {
+void AddReloads(const ReloadCells& reloads, Families& families) {
+  auto& total = AddCounter(families, "ringmain_config_reloads_total", "Reloads of the configuration, by result.");
+  AddSample(total, {{"result", "success"}}, reloads.succeeded.value());
+  AddSample(total, {{"result", "failure"}}, reloads.failed.value());
+  AddSample(AddGauge(families, "ringmain_config_last_reload_successful", "0 if the last reload failed: an older configuration runs."),
+            {}, 1 - reloads.last_failed.value());
+  AddSample(AddGauge(families, "ringmain_config_last_reload_success_timestamp_seconds",
+                     "When the configuration that runs was read, in seconds since the epoch."),
+            {}, static_cast<double>(reloads.last_success_epoch.value()) / 1000);
+}
+
+void AddProcess(const AdminView& view, const Layout& layout, Families& families) {
   AddSample(AddGauge(families, "ringmain_build_info", "1; the version is a label."), {{"version", RINGMAIN_VERSION}},
             1);
   AddSample(AddGauge(families, "ringmain_ready", "1 while /readyz says ready: listening and not draining."), {},
             StateName(view) == "ready");
   AddSample(AddGauge(families, "ringmain_max_connections", "The effective limits.max_connections."), {},
-            view.max_connections);
+            layout.max_connections);
   AddSample(AddGauge(families, "ringmain_start_time_seconds", "Start of the process, in seconds since the epoch."), {},
             std::chrono::duration<double>(view.start_time.time_since_epoch()).count());
 
@@ -215,10 +225,12 @@ void AddProcess(const AdminView& view, Families& families) {
 
 std::string RenderMetrics(const AdminView& view) {
   Families families;
-  AddListeners(*view.board, families);
-  AddUpstreams(view, families);
-  AddWorkers(*view.board, families);
-  AddProcess(view, families);
+  std::shared_ptr<const Layout> layout = view.layout();
+  AddListeners(*layout, families);
+  AddUpstreams(*layout, families);
+  AddWorkers(*view.workers, families);
+  AddReloads(*view.reloads, families);
+  AddProcess(view, *layout, families);
   std::vector<MetricFamily> list(std::make_move_iterator(families.begin()), std::make_move_iterator(families.end()));
   std::ostringstream out;
   prometheus::TextSerializer().Serialize(out, list);

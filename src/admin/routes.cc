@@ -55,6 +55,14 @@ HttpResponse Index(const AdminView&, const HttpRequest&) {
       .content_type = "text/html; charset=utf-8"};
 }
 
+HttpResponse Reload(const AdminView& view, const HttpRequest&) {
+  ReloadResult result = view.reload();
+  static constexpr std::array<int, 4> kStatus = {200, 200, 422, 409};
+  return {.status = kStatus.at(static_cast<size_t>(result.outcome)),
+          .body = RenderReloadJson(result),
+          .content_type = "application/json; charset=utf-8"};
+}
+
 struct Page {
   std::string_view path;
   bool on_metrics_listener;
@@ -66,6 +74,14 @@ constexpr std::array<Page, 5> kPages = {{
     {"/readyz", true, &Readyz},
     {"/api/v1/status", false, &Status},
     {"/", false, &Index},
+}};
+
+struct Action {
+  std::string_view path;
+  HttpResponse (*post)(const AdminView&, const HttpRequest&);
+};
+constexpr std::array<Action, 1> kActions = {{
+    {"/api/v1/reload", &Reload},
 }};
 
 }  // namespace
@@ -92,6 +108,11 @@ HttpResponse Route(const AdminView& view, RouteSet set, const HttpRequest& reque
     if (page.path != request.path || (set == RouteSet::kMetrics && !page.on_metrics_listener)) continue;
     if (request.method == "GET" || request.method == "HEAD") return page.get(view, request);
     return {.status = 405, .body = "method not allowed\n", .allow = "GET, HEAD"};
+  }
+  for (const Action& action : kActions) {
+    if (action.path != request.path || set == RouteSet::kMetrics) continue;
+    if (request.method == "POST") return action.post(view, request);
+    return {.status = 405, .body = "method not allowed\n", .allow = "POST"};
   }
   return {.status = 404, .body = "not found\n"};
 }

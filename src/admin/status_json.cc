@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -20,9 +21,11 @@ Json Addresses(const std::vector<SocketAddress>& addresses) {
   return list;
 }
 
-Json Listener(const ListenerConfig& config, const std::vector<SocketAddress>& addresses,
-              const ListenerMetrics& metrics) {
-  const PerWorker<ListenerCells>& cells = metrics.cells;
+const char* State(bool draining) { return draining ? "draining" : "active"; }
+
+Json Listener(const ListenerLayout& listener) {
+  const ListenerConfig& config = listener.config;
+  const PerWorker<ListenerCells>& cells = listener.metrics->cells;
   Json bytes = Json::object();
   for (size_t i = 0; i < kDirectionNames.size(); ++i) {
     bytes[std::string(kDirectionNames[i])] = Sum(cells, [i](const ListenerCells& c) { return c.bytes[i].value(); });
@@ -32,7 +35,8 @@ Json Listener(const ListenerConfig& config, const std::vector<SocketAddress>& ad
     closed[std::string(kCloseReasonNames[i])] = Sum(cells, [i](const ListenerCells& c) { return c.closed[i].value(); });
   }
   return {{"name", config.name},
-          {"addresses", Addresses(addresses)},
+          {"state", State(listener.draining)},
+          {"addresses", Addresses(listener.addresses)},
           {"upstream", config.upstream},
           {"max_connections", config.max_connections ? Json(*config.max_connections) : Json(nullptr)},
           {"connections_active", Sum(cells, [](const ListenerCells& c) { return c.active.value(); })},
@@ -41,36 +45,36 @@ Json Listener(const ListenerConfig& config, const std::vector<SocketAddress>& ad
           {"closed", closed}};
 }
 
-Json ServerStatus(const Server& server, const ServerMetrics& metrics, bool health_checked) {
-  const PerWorker<ServerCells>& cells = metrics.cells;
+Json ServerStatus(const ServerLayout& layout, bool health_checked) {
+  const Server& server = *layout.server;
+  const PerWorker<ServerCells>& cells = layout.metrics->cells;
   Json failures = Json::object();
   for (size_t i = 0; i < kConnectFailures; ++i) {
     failures[std::string(kConnectFailureNames[i])] =
         Sum(cells, [i](const ServerCells& c) { return c.connect_failures[i].value(); });
   }
   return {{"address", server.name()},
-          {"weight", server.weight()},
+          {"state", State(layout.draining)},
+          {"weight", layout.weight},
           {"up", server.up()},
-          {"health_checked", health_checked},
+          {"health_checked", health_checked && !layout.draining},
           {"connections_active", server.active()},
           {"connects_total", Sum(cells, [](const ServerCells& c) { return c.connects.value(); })},
           {"connect_failures", failures}};
 }
 
-Json UpstreamStatus(const Upstream& upstream, const UpstreamMetrics& metrics) {
+Json UpstreamStatus(const UpstreamLayout& layout) {
+  const UpstreamConfig& config = layout.upstream->config();
   Json servers = Json::array();
-  for (size_t i = 0; i < upstream.size(); ++i) {
-    servers.push_back(
-        ServerStatus(upstream.server(i), *metrics.servers.at(i), upstream.config().health_check.has_value()));
-  }
-  return {
-      {"name", upstream.name()}, {"balance", std::string(ToString(upstream.config().balance))}, {"servers", servers}};
+  for (const ServerLayout& server : layout.servers) servers.push_back(ServerStatus(server, config.health_check.has_value()));
+  return {{"name", config.name}, {"balance", std::string(ToString(config.balance))}, {"servers", servers}};
 }
 
-Json Worker(size_t index, const WorkerCells& cells) {
+Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {
   Json relays = Json::object();
   for (size_t i = 0; i < kRelayModes; ++i) relays[std::string(kRelayModeNames[i])] = cells.relays[i].value();
-  return {{"worker", index},
+  return {{"worker", worker.number},
+          {"state", State(worker.draining)},
           {"sessions", cells.sessions.value()},
           {"completions_total", cells.completions.value()},
           {"enters_total", cells.enters.value()},
@@ -99,16 +103,13 @@ Json Relay(const RelayRecord& relay) {
           {"queued_bytes", relay.queued}};
 }
 
-Json Session(const AdminView& view, const SessionRecord& session) {
-  const ListenerConfig& listener = view.config->listeners.at(session.listener);
-  Json server = nullptr;
-  for (const Upstream* upstream : view.upstreams)
-    if (session.server.has_value() && upstream->name() == listener.upstream) server = upstream->server(*session.server).name();
+Json Session(const SessionRecord& session) {
+  const RouteNames& route = *session.route;
   Json json = {{"id", SessionId(session.worker, session.number)},
                {"worker", session.worker},
-               {"listener", listener.name},
-               {"upstream", listener.upstream},
-               {"server", server},
+               {"listener", route.listener},
+               {"upstream", route.upstream},
+               {"server", session.server.has_value() ? Json(route.servers.at(*session.server)) : Json(nullptr)},
                {"client", session.client.has_value() ? Json(session.client->ToString()) : Json(nullptr)},
                {"state", std::string(ToString(session.state))},
                {"age_seconds", Seconds(session.age)},
@@ -128,7 +129,7 @@ void AppendSessions(const AdminView& view, uint32_t most, std::string& text) {
                   ",\n    \"list\": [");
   const char* separator = "\n      ";
   for (const SessionRecord& session : sessions.sessions) {
-    absl::StrAppend(&text, separator, Dump(Session(view, session), -1));
+    absl::StrAppend(&text, separator, Dump(Session(session), -1));
     separator = ",\n      ";
   }
   text += "]\n  }";
@@ -145,7 +146,17 @@ std::string Iso8601(std::chrono::system_clock::time_point time) {
 
 }  // namespace
 
+std::string RenderReloadJson(const ReloadResult& result) {
+  static constexpr std::array<const char*, 4> kWords = {"reloaded", "unchanged", "failed", "refused"};
+  Json json = {{"result", kWords.at(static_cast<size_t>(result.outcome))},
+               {"changes", result.changes},
+               {"next_start", result.next_start},
+               {"errors", result.errors}};
+  return Dump(json, 2) + "\n";
+}
+
 std::string RenderStatusJson(const AdminView& view, uint32_t sessions) {
+  std::shared_ptr<const Layout> layout = view.layout();
   using std::chrono::system_clock;
   auto uptime = std::chrono::duration_cast<std::chrono::seconds>(system_clock::now() - view.start_time).count();
   Json status = {{"version", RINGMAIN_VERSION},
@@ -154,19 +165,18 @@ std::string RenderStatusJson(const AdminView& view, uint32_t sessions) {
                  {"start_time", Iso8601(view.start_time)},
                  {"uptime_seconds", std::max<int64_t>(uptime, 0)},  // the clock may have been set back
                  {"features", view.features},
-                 {"max_connections", view.max_connections}};
+                 {"max_connections", layout->max_connections}};
+  status["configuration"] = {
+      {"file", view.config_file.empty() ? Json(nullptr) : Json(view.config_file)},
+      {"read", Iso8601(system_clock::time_point(std::chrono::milliseconds(view.reloads->last_success_epoch.value())))},
+      {"last_reload_failed", view.reloads->last_failed.value() != 0}};
 
   Json& listeners = status["listeners"] = Json::array();
-  for (size_t i = 0; i < view.board->listeners.size(); ++i) {
-    listeners.push_back(
-        Listener(view.config->listeners.at(i), view.listener_addresses.at(i), *view.board->listeners[i]));
-  }
+  for (const ListenerLayout& listener : layout->listeners) listeners.push_back(Listener(listener));
   Json& upstreams = status["upstreams"] = Json::array();
-  for (size_t i = 0; i < view.board->upstreams.size(); ++i) {
-    upstreams.push_back(UpstreamStatus(*view.upstreams.at(i), *view.board->upstreams[i]));
-  }
+  for (const UpstreamLayout& upstream : layout->upstreams) upstreams.push_back(UpstreamStatus(upstream));
   Json& workers = status["workers"] = Json::array();
-  for (size_t i = 0; i < view.board->workers.size(); ++i) workers.push_back(Worker(i, view.board->workers[i]));
+  for (const WorkerLayout& worker : layout->workers) workers.push_back(Worker(worker, (*view.workers)[worker.number]));
   std::string text = Dump(status, 2);
   text.resize(text.size() - 2);  // the last line, "}": there is one more member
   text += ",\n  \"sessions\": ";

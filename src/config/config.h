@@ -34,11 +34,13 @@ struct HealthCheckConfig {
   milliseconds timeout{1000};
   uint32_t rise = 2;  // consecutive successes until up
   uint32_t fall = 3;  // consecutive failures until down
+  bool operator==(const HealthCheckConfig&) const = default;
 };
 
 struct ServerConfig {
   SocketAddress address;
   uint32_t weight = 1;  // 1 to 256
+  bool operator==(const ServerConfig&) const = default;
 };
 
 struct UpstreamConfig {
@@ -50,7 +52,10 @@ struct UpstreamConfig {
   // Connections to servers are made from these in turn (port 0); none: the kernel chooses. Distinct, at most kMaxSourceAddresses, and if
   // there are any, one at least of the family of each server that is not unix.
   std::vector<SocketAddress> source_addresses;
+  // Sessions with a server that a reload has taken out go on for so long. 0 is off: until they end.
+  milliseconds close_removed_after{0};
   std::vector<ServerConfig> servers;  // at least one, at most kMaxServers, addresses distinct
+  bool operator==(const UpstreamConfig&) const = default;
 };
 
 struct ListenerConfig {
@@ -62,22 +67,31 @@ struct ListenerConfig {
   milliseconds half_closed_timeout{300000};  // without a byte; 0 is off
   seconds keepalive{30};                     // idle time before the first TCP keep-alive probe; 0 is off
   uint32_t backlog = 4096;
+  bool operator==(const ListenerConfig&) const = default;
 };
 
 struct LogConfig {
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kText;
+  bool operator==(const LogConfig&) const = default;
 };
 
 struct LimitsConfig {
   std::optional<uint32_t> max_connections;          // none: (file descriptors - reserve) / 2
   uint64_t buffer_per_direction_bytes = 256 << 10;  // what one direction of a session may hold, 16 KiB to 64 MiB
   std::optional<uint64_t> memory_bytes;             // none: a quarter of the cgroup's limit or of RAM
+  bool operator==(const LimitsConfig&) const = default;
 };
 
 struct DrainConfig {
   milliseconds delay{0};
   milliseconds timeout{30000};
+  bool operator==(const DrainConfig&) const = default;
+};
+
+struct ReloadConfig {
+  bool watch = false;  // reload whenever the file changes
+  bool operator==(const ReloadConfig&) const = default;
 };
 
 inline constexpr std::string_view kDefaultAdminAddress = "127.0.0.1:9900";
@@ -103,13 +117,17 @@ struct Config {
   LogConfig log;
   LimitsConfig limits;
   DrainConfig drain;
+  ReloadConfig reload;
   std::vector<ListenerConfig> listeners;  // at least one
   std::vector<UpstreamConfig> upstreams;  // at least one
+  bool operator==(const Config&) const = default;
 };
 
 // Errors: InvalidArgument whose message is one line per error found, each `file:line:col: message` (1-based), in the
 // order of the file. A file that cannot be read is `file: reason`.
 absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path);
+// The text of a configuration file. Errors: as above.
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
 // The same from memory; `file` is what error messages call it.
 absl::StatusOr<std::shared_ptr<const Config>> LoadText(std::string_view yaml, const std::string& file);
 

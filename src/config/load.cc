@@ -79,7 +79,9 @@ absl::Status FileError(const std::string& path, std::string_view reason) {
 
 absl::Status FileErrno(const std::string& path) { return FileError(path, std::generic_category().message(errno)); }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
+}  // namespace
+
+absl::StatusOr<std::string> ReadConfigFile(const std::string& path) {
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!fd.valid()) return FileErrno(path);
   std::string text;
@@ -93,8 +95,6 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
     if (text.size() > kMaxConfigFileBytes) return FileError(path, "larger than 4 MiB; this is not a configuration");
   }
 }
-
-}  // namespace
 
 absl::StatusOr<std::shared_ptr<const Config>> LoadText(std::string_view yaml, const std::string& file) {
   if (yaml.size() > kMaxConfigFileBytes) return FileError(file, "larger than 4 MiB; this is not a configuration");
@@ -113,7 +113,7 @@ absl::StatusOr<std::shared_ptr<const Config>> LoadText(std::string_view yaml, co
 }
 
 absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path) {
-  absl::StatusOr<std::string> text = ReadFile(path);
+  absl::StatusOr<std::string> text = ReadConfigFile(path);
   if (!text.ok()) return text.status();
   return LoadText(*text, path);
 }

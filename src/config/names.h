@@ -25,6 +25,8 @@ inline constexpr std::array<Named<LogLevel>, 5> kLogLevelNames{{{"trace", LogLev
                                                                 {"warn", LogLevel::kWarn},
                                                                 {"error", LogLevel::kError}}};
 
+inline constexpr std::array<Named<bool>, 2> kOnOffNames{{{"on", true}, {"off", false}}};
+
 template <typename E, size_t N>
 constexpr std::string_view NameOf(const std::array<Named<E>, N>& names, E value) {
   for (const Named<E>& name : names) {

@@ -58,6 +58,7 @@ class SchemaReader {
     if (const Value* value = map.Find("log")) ReadLog(*value);
     if (const Value* value = map.Find("limits")) ReadLimits(*value);
     if (const Value* value = map.Find("drain")) ReadDrain(*value);
+    if (const Value* value = map.Find("reload")) ReadReload(*value);
     if (const Value* value = map.Find("listeners", Need::kRequired)) {
       for (const Value& item : Items(*value, "a listener", kMaxListeners, errors_)) ReadListener(item);
     }
@@ -111,6 +112,12 @@ class SchemaReader {
     map.Finish();
   }
 
+  void ReadReload(const Value& section) {
+    MapReader map(section, errors_);
+    map.Choice("watch", kOnOffNames, &config_.reload.watch);
+    map.Finish();
+  }
+
   void ReadListener(const Value& item) {
     if (errors_.full()) return;
     ListenerConfig listener;
@@ -156,6 +163,7 @@ class SchemaReader {
     map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
     map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
     if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
+    map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
     if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);
     if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
     map.Finish();

@@ -4,8 +4,12 @@
 
 namespace ringmain {
 
-HealthState::HealthState(uint32_t rise, uint32_t fall) : rise_(rise), fall_(fall) {
+HealthState::HealthState(uint32_t rise, uint32_t fall, bool up) : up_(up) { SetThresholds(rise, fall); }
+
+void HealthState::SetThresholds(uint32_t rise, uint32_t fall) {
   RINGMAIN_CHECK(rise > 0 && fall > 0);
+  rise_ = rise;
+  fall_ = fall;
 }
 
 std::optional<HealthState::Flip> HealthState::OnResult(bool success) {

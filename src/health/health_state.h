@@ -6,14 +6,16 @@
 
 namespace ringmain {
 
-// Starts up. Goes down after `fall` failures in a row and up after `rise` successes in a row; one opposite result
+// Goes down after `fall` failures in a row and up after `rise` successes in a row; one opposite result
 // starts the count again. Pure; thread-compatible.
 class HealthState {
  public:
   enum class Flip { kUp, kDown };
 
   // REQUIRES: rise > 0, fall > 0.
-  HealthState(uint32_t rise, uint32_t fall);
+  HealthState(uint32_t rise, uint32_t fall, bool up = true);
+  // From the next result on. REQUIRES: as above.
+  void SetThresholds(uint32_t rise, uint32_t fall);
 
   // The flip that this result causes, if any.
   std::optional<Flip> OnSuccess() { return OnResult(true); }
@@ -26,7 +28,7 @@ class HealthState {
 
   uint32_t rise_;
   uint32_t fall_;
-  bool up_ = true;
+  bool up_;
   uint32_t against_ = 0;  // results in a row that contradict up_
 };
 

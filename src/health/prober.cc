@@ -4,16 +4,16 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <future>
+#include <functional>
+#include <memory>
 #include <random>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
-#include "health/probes.h"
 #include "uring/ring.h"
 #include "uring/ring_io.h"
 #include "uring/ring_timer.h"
@@ -27,15 +27,16 @@ constexpr RingSize kRingSize = {64, 512};
 // Probes receive nothing: the smallest pool there can be.
 constexpr BufferPool::Options kNoBuffers = {4096, 1, 4096};
 
-// The loop of the health thread.
-class Loop {
- public:
-  Loop(const std::vector<ProbeTarget>& targets, Ring& ring, RingIo& io, int stop_fd)
-      : ring_(ring), stop_fd_(stop_fd), timer_(ring), probes_(targets, io, std::random_device{}(), Clock::now()) {}
+}  // namespace
 
-  // Returns once stop_fd became readable and nothing is armed any more.
+class HealthThread::Loop {
+ public:
+  Loop(Ring& ring, RingIo& io, Mailbox& mailbox)
+      : ring_(ring), mailbox_(mailbox), timer_(ring), probes_(io, std::random_device{}(), Clock::now()) {}
+
+  // Returns once it was told to stop and nothing is armed any more.
   void Run() {
-    WatchStop();
+    WatchMailbox();
     while (!stopping_ || timer_.armed() || probes_.armed() > 0) {
       if (!stopping_) timer_.FireBy(probes_.NextWakeUp());
       ring_.SubmitAndWait();
@@ -54,73 +55,80 @@ class Loop {
         timer_.OnFired();
         return;
       case Op::kWake:
-        return completion.result >= 0 ? Stop() : WatchStop();
+        return OpenMailbox(now);
       default:
         return;  // Op::kCancel
     }
   }
 
-  void Stop() {
-    stopping_ = true;
-    probes_.Stop();
-    timer_.Cancel();
+  void OpenMailbox(TimePoint now) {
+    eventfd_t count;
+    eventfd_read(mailbox_.wake.get(), &count);
+    std::optional<std::vector<ProbeTarget>> targets;
+    {
+      std::lock_guard<std::mutex> lock(mailbox_.mutex);
+      targets = std::exchange(mailbox_.targets, std::nullopt);
+      stopping_ = mailbox_.stop;
+    }
+    if (stopping_) {
+      probes_.Stop();
+      timer_.Cancel();
+      return;
+    }
+    if (targets.has_value()) probes_.Check(*std::move(targets), now);
+    WatchMailbox();
   }
 
-  void WatchStop() { ring_.Poll({Op::kWake, 0, 0}, stop_fd_, POLLIN); }
+  void WatchMailbox() { ring_.Poll({Op::kWake, 0, 0}, mailbox_.wake.get(), POLLIN); }
 
   Ring& ring_;
-  const int stop_fd_;
+  Mailbox& mailbox_;
   RingTimer timer_;
   Probes probes_;
   bool stopping_ = false;
 };
 
-void RunThread(const std::vector<ProbeTarget>& targets, const Features& features, int stop_fd,
-               std::promise<absl::Status> started) {
+void HealthThread::Run(const Features& features, Mailbox& mailbox, std::promise<absl::Status> started) {
   pthread_setname_np(pthread_self(), "rm-health");
   absl::StatusOr<std::unique_ptr<Ring>> ring = Ring::Create(kRingSize, features);
   if (!ring.ok()) return started.set_value(ring.status());
   absl::StatusOr<std::unique_ptr<RingIo>> io = RingIo::Create(**ring, kNoBuffers);
   started.set_value(io.status());
-  if (io.ok()) Loop(targets, **ring, **io, stop_fd).Run();
+  if (io.ok()) Loop(**ring, **io, mailbox).Run();
 }
 
-std::vector<ProbeTarget> TargetsOf(const std::vector<Upstream*>& upstreams, Board& board) {
-  std::vector<ProbeTarget> targets;
-  for (Upstream* upstream : upstreams) {
-    if (!upstream->config().health_check.has_value()) continue;
-    auto metrics = std::find_if(board.upstreams.begin(), board.upstreams.end(),
-                                [&](const auto& candidate) { return candidate->name == upstream->name(); });
-    RINGMAIN_CHECK(metrics != board.upstreams.end() && (*metrics)->servers.size() == upstream->size());
-    for (size_t i = 0; i < upstream->size(); ++i) {
-      targets.push_back(
-          {upstream->name(), &upstream->server(i), &(*metrics)->servers[i]->health, *upstream->config().health_check});
-    }
-  }
-  return targets;
-}
-
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<HealthThread>> HealthThread::Start(std::vector<Upstream*> upstreams, Board& board,
-                                                                  const Features& features) {
-  std::unique_ptr<HealthThread> health(new HealthThread);
-  std::vector<ProbeTarget> targets = TargetsOf(upstreams, board);
-  if (targets.empty()) return health;
-  health->stop_.reset(eventfd(0, EFD_CLOEXEC));
-  if (!health->stop_.valid())
+absl::Status HealthThread::Start() {
+  if (running()) return absl::OkStatus();
+  mailbox_.wake.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!mailbox_.wake.valid())
     return absl::ResourceExhaustedError(absl::StrCat("health thread: eventfd: ", strerrordesc_np(errno)));
   std::promise<absl::Status> started;
   std::future<absl::Status> status = started.get_future();
-  health->thread_ = std::thread(RunThread, std::move(targets), features, health->stop_.get(), std::move(started));
-  // On an error the thread has ended, and the destructor joins it.
-  if (absl::Status result = status.get(); !result.ok()) return result;
-  return health;
+  thread_ = std::thread(Run, std::cref(features_), std::ref(mailbox_), std::move(started));
+  absl::Status result = status.get();
+  if (!result.ok()) thread_.join();
+  return result;
+}
+
+void HealthThread::Check(std::vector<ProbeTarget> targets) {
+  if (!running()) {
+    RINGMAIN_CHECK(targets.empty());
+    return;
+  }
+  {
+    std::lock_guard<std::mutex> lock(mailbox_.mutex);
+    mailbox_.targets = std::move(targets);
+  }
+  eventfd_write(mailbox_.wake.get(), 1);
 }
 
 HealthThread::~HealthThread() {
-  if (!thread_.joinable()) return;
-  RINGMAIN_CHECK(eventfd_write(stop_.get(), 1) == 0);
+  if (!running()) return;
+  {
+    std::lock_guard<std::mutex> lock(mailbox_.mutex);
+    mailbox_.stop = true;
+  }
+  eventfd_write(mailbox_.wake.get(), 1);
   thread_.join();
 }
 

@@ -1,38 +1,47 @@
 // HealthThread: the thread that checks the servers of all upstreams with a health_check.
 #pragma once
 
-#include <memory>
+#include <future>
+#include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
-#include "absl/status/statusor.h"
+#include "absl/status/status.h"
 #include "base/unique_fd.h"
-#include "metrics/board.h"
-#include "upstream/upstream.h"
+#include "health/probes.h"
 #include "uring/features.h"
 
 namespace ringmain {
 
-// Owns one thread ("rm-health") with a ring of its own. It alone writes Server::set_up and the HealthCells of the
-// board; a flip is logged once. Create and destroy it on any one thread.
+// One thread ("rm-health") with a ring of its own. It alone writes Server::set_up and HealthCells; a flip is logged once. Used by one
+// thread at a time.
 class HealthThread {
  public:
-  // Starts the thread, unless nothing is to be checked. What is passed outlives the result; the board has the
-  // upstreams' names. Errors: the ring cannot be created.
-  static absl::StatusOr<std::unique_ptr<HealthThread>> Start(std::vector<Upstream*> upstreams, Board& board,
-                                                             const Features& features);
+  explicit HealthThread(const Features& features) : features_(features) {}
   // Cancels what is armed and joins the thread; takes some milliseconds.
   ~HealthThread();
   HealthThread(const HealthThread&) = delete;
   HealthThread& operator=(const HealthThread&) = delete;
 
-  // False if nothing is to be checked.
+  // Starts the thread, if it does not run. Errors: the ring cannot be created.
+  absl::Status Start();
   bool running() const { return thread_.joinable(); }
+  // Probes::Check, soon. REQUIRES: running() or targets.empty().
+  void Check(std::vector<ProbeTarget> targets);
 
  private:
-  HealthThread() = default;
+  struct Mailbox {
+    UniqueFd wake;  // an eventfd
+    std::mutex mutex;
+    std::optional<std::vector<ProbeTarget>> targets;  // new ones
+    bool stop = false;
+  };
+  class Loop;
+  static void Run(const Features& features, Mailbox& mailbox, std::promise<absl::Status> started);
 
-  UniqueFd stop_;  // an eventfd; written once
+  const Features features_;
+  Mailbox mailbox_;
   std::thread thread_;
 };
 

@@ -4,6 +4,8 @@
 #include <cctype>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -33,29 +35,79 @@ bool IsOurOwnShortage(int error) {
 }  // namespace
 
 struct Probes::Probe : TimerWheel::Timer {
-  Probe(uint32_t index_in, const ProbeTarget& target_in)
-      : index(index_in), target(target_in), state(target_in.check.rise, target_in.check.fall) {}
+  Probe(uint32_t index_in, ProbeTarget target_in)
+      : index(index_in),
+        target(std::move(target_in)),
+        state(target.check.rise, target.check.fall, target.server->up()) {}
 
   const uint32_t index;
-  const ProbeTarget target;
+  ProbeTarget target;
   HealthState state;
   Phase phase = Phase::kWaiting;
   uint32_t generation = 0;  // of the last probe started
   int fd = -1;
   size_t source = 0;  // of the server's source addresses
   TimePoint started;
+  bool removed = false;  // goes with the final completion
 };
 
-Probes::Probes(const std::vector<ProbeTarget>& targets, Io& io, uint64_t seed, TimePoint now)
-    : io_(io), timers_(now), random_(seed) {
-  for (const ProbeTarget& target : targets) {
-    uint32_t index = static_cast<uint32_t>(probes_.size());
-    probes_.push_back(std::make_unique<Probe>(index, target));
-    timers_.Schedule(*probes_.back(), now + kFirstProbesWithin * index / targets.size());
-  }
-}
+Probes::Probes(Io& io, uint64_t seed, TimePoint now) : io_(io), timers_(now), random_(seed) {}
 
 Probes::~Probes() { RINGMAIN_CHECK(armed_ == 0 && timers_.size() == 0); }
+
+void Probes::Check(std::vector<ProbeTarget> targets, TimePoint now) {
+  std::map<const Server*, Probe*> before;
+  for (auto& probe : probes_)
+    if (probe != nullptr && !probe->removed) before.emplace(probe->target.server.get(), probe.get());
+  size_t count = targets.size(), i = 0;
+  for (ProbeTarget& target : targets) {
+    auto found = before.find(target.server.get());
+    TimePoint first = now + kFirstProbesWithin * i++ / count;
+    if (found == before.end()) {
+      Add(std::move(target), first);
+    } else {
+      Change(*found->second, std::move(target), now);
+      before.erase(found);
+    }
+  }
+  for (auto [server, probe] : before) Remove(*probe);
+}
+
+void Probes::Add(ProbeTarget target, TimePoint first) {
+  if (free_.empty()) {
+    free_.push_back(static_cast<uint32_t>(probes_.size()));
+    probes_.emplace_back();
+  }
+  uint32_t index = free_.back();
+  free_.pop_back();
+  probes_[index] = std::make_unique<Probe>(index, std::move(target));
+  timers_.Schedule(*probes_[index], first);
+}
+
+void Probes::Change(Probe& probe, ProbeTarget target, TimePoint now) {
+  bool sooner = target.check.interval < probe.target.check.interval;
+  probe.target = std::move(target);
+  probe.state.SetThresholds(probe.target.check.rise, probe.target.check.fall);
+  if (probe.source >= probe.target.sources.size()) probe.source = 0;
+  if (sooner && probe.phase == Phase::kWaiting) ScheduleNext(probe, now);
+}
+
+void Probes::Remove(Probe& probe) {
+  probe.target.server->set_up(true);
+  timers_.Cancel(probe);
+  if (probe.phase == Phase::kWaiting) {
+    Drop(probe);
+    return;
+  }
+  probe.removed = true;
+  if (probe.phase == Phase::kConnecting) io_.Cancel(TokenOf(probe));
+  probe.phase = Phase::kCancelling;
+}
+
+void Probes::Drop(Probe& probe) {
+  free_.push_back(probe.index);
+  probes_[probe.index].reset();
+}
 
 void Probes::RunTimers(TimePoint now) {
   while (TimerWheel::Timer* timer = timers_.PopDue(now)) {
@@ -88,19 +140,19 @@ void Probes::Start(Probe& probe, TimePoint now) {
 }
 
 int Probes::OpenSocket(Probe& probe) {
-  const Server& server = *probe.target.server;
-  int family = server.address().family();
-  if (server.sources().empty()) return io_.OpenSocket(family, nullptr);
+  int family = probe.target.server->address().family();
+  const std::vector<SocketAddress>& sources = probe.target.sources;
+  if (sources.empty()) return io_.OpenSocket(family, nullptr);
   int fd = -EADDRNOTAVAIL;
-  for (size_t tries = 0; tries < server.sources().size() && fd == -EADDRNOTAVAIL; ++tries) {
-    fd = io_.OpenSocket(family, &server.sources()[probe.source]);
+  for (size_t tries = 0; tries < sources.size() && fd == -EADDRNOTAVAIL; ++tries) {
+    fd = io_.OpenSocket(family, &sources[probe.source]);
     if (fd == -EADDRNOTAVAIL) UseNextSource(probe);
   }
   return fd;
 }
 
 void Probes::UseNextSource(Probe& probe) {
-  if (++probe.source >= probe.target.server->sources().size()) probe.source = 0;
+  if (++probe.source >= probe.target.sources.size()) probe.source = 0;
 }
 
 void Probes::TimeOut(Probe& probe) {
@@ -111,6 +163,7 @@ void Probes::TimeOut(Probe& probe) {
 
 void Probes::Handle(const Completion& completion, TimePoint now) {
   RINGMAIN_CHECK(completion.token.op == Op::kProbe && completion.token.index < probes_.size());
+  if (probes_[completion.token.index] == nullptr) return;
   Probe& probe = *probes_[completion.token.index];
   if (completion.token != TokenOf(probe) || probe.phase == Phase::kWaiting) return;
   bool cancelled = probe.phase == Phase::kCancelling;
@@ -120,6 +173,10 @@ void Probes::Handle(const Completion& completion, TimePoint now) {
   --armed_;
   Close(probe);
   timers_.Cancel(probe);
+  if (probe.removed) {
+    Drop(probe);
+    return;
+  }
   if (stopped_) return;
   if (cancelled) {
     // Counted when it timed out.
@@ -138,14 +195,14 @@ void Probes::ScheduleNext(Probe& probe, TimePoint now) {
 }
 
 void Probes::Succeeded(Probe& probe) {
-  probe.target.cells->succeeded.Add();
+  probe.target.metrics->health.succeeded.Add();
   if (!probe.state.OnSuccess()) return;
   probe.target.server->set_up(true);
   Log(LogLevel::kInfo, "server up upstream=", probe.target.upstream, " server=", probe.target.server->name());
 }
 
 void Probes::Failed(Probe& probe, const std::string& reason) {
-  probe.target.cells->failed.Add();
+  probe.target.metrics->health.failed.Add();
   if (!probe.state.OnFailure()) return;
   probe.target.server->set_up(false);
   Log(LogLevel::kWarn, "server down upstream=", probe.target.upstream, " server=", probe.target.server->name(),
@@ -174,6 +231,7 @@ void Probes::Close(Probe& probe) {
 void Probes::Stop() {
   stopped_ = true;
   for (auto& probe : probes_) {
+    if (probe == nullptr) continue;
     timers_.Cancel(*probe);
     if (probe->phase != Phase::kConnecting) continue;
     probe->phase = Phase::kCancelling;

@@ -1,7 +1,7 @@
 // Probes: the health checks of all servers, over an Io. What runs them is HealthThread (prober.h).
 //
-//   kWaiting ─► kConnecting ─┬─ answered ──────────────────────────────► kWaiting
-//                            └─ timed out ─► kCancelling ─ final completion ─► kWaiting
+//   kWaiting ─► kConnecting ─┬─ answered ──────────────────────────────────────► kWaiting
+//                            └─ timed out, removed ─► kCancelling ─ final completion ─► kWaiting, or gone
 //
 // A probe connects and closes at once with a reset, which leaves no TIME_WAIT behind. It comes from the first of the
 // server's source addresses; from the next one if that cannot be had. A server never has two probes at once; all
@@ -24,12 +24,13 @@
 
 namespace ringmain {
 
-// One server to check. What it points to outlives the Probes.
+// One server to check.
 struct ProbeTarget {
   std::string upstream;
-  Server* server;
-  HealthCells* cells;
+  std::shared_ptr<Server> server;
+  std::shared_ptr<ServerMetrics> metrics;
   HealthCheckConfig check;
+  std::vector<SocketAddress> sources;  // of probes, all of the server's family; empty: the kernel chooses
 };
 
 class Probes {
@@ -37,13 +38,17 @@ class Probes {
   // The first probe of every server starts within this time, spread evenly.
   static constexpr Duration kFirstProbesWithin = milliseconds(100);
 
-  // `io` outlives the probes. `seed` is of the jitter: each interval is between 90% and 110% of the configured one.
-  Probes(const std::vector<ProbeTarget>& targets, Io& io, uint64_t seed, TimePoint now);
+  // Nothing is checked at first. `io` outlives the probes. `seed` is of the jitter: each interval is between 90% and 110% of the configured
+  // one.
+  Probes(Io& io, uint64_t seed, TimePoint now);
   // REQUIRES: armed() == 0 and Stop was called.
   ~Probes();
   Probes(const Probes&) = delete;
   Probes& operator=(const Probes&) = delete;
 
+  // Checks these from now on. A server that was checked before goes on as it stands: up or down, with its count of results in a row. One
+  // that is not to be checked any more is up. REQUIRES: no server twice; not stopped.
+  void Check(std::vector<ProbeTarget> targets, TimePoint now);
   // Takes a completion whose token says Op::kProbe.
   void Handle(const Completion& completion, TimePoint now);
   // Starts the probes that are due, and gives up those that took too long.
@@ -64,6 +69,10 @@ class Probes {
   };
   struct Probe;
 
+  void Add(ProbeTarget target, TimePoint first);
+  void Change(Probe& probe, ProbeTarget target, TimePoint now);
+  void Remove(Probe& probe);
+  void Drop(Probe& probe);
   void Start(Probe& probe, TimePoint now);
   int OpenSocket(Probe& probe);
   void TimeOut(Probe& probe);
@@ -78,7 +87,8 @@ class Probes {
   Io& io_;
   TimerWheel timers_;
   std::mt19937_64 random_;
-  std::vector<std::unique_ptr<Probe>> probes_;  // by the index in their tokens
+  std::vector<std::unique_ptr<Probe>> probes_;  // by the index in their tokens; null where one is gone
+  std::vector<uint32_t> free_;                  // indices of those
   size_t armed_ = 0;
   bool stopped_ = false;
   LogLimiter skipped_log_;

@@ -26,19 +26,18 @@ static_assert(static_cast<int>(LogLevel::kInfo) == spdlog::level::info);
 static_assert(static_cast<int>(LogLevel::kWarn) == spdlog::level::warn);
 static_assert(static_cast<int>(LogLevel::kError) == spdlog::level::err);
 
+std::atomic<LogLevel> g_level{LogLevel::kInfo};
+std::atomic<LogFormat> g_format{LogFormat::kText};
+
 // Runs in the background thread.
 class LineFormatter : public spdlog::formatter {
  public:
-  explicit LineFormatter(LogFormat format) : format_(format) {}
   void format(const spdlog::details::log_msg& message, spdlog::memory_buf_t& out) override {
-    std::string line = FormatLine(format_, message.time, static_cast<LogLevel>(message.level),
+    std::string line = FormatLine(g_format, message.time, static_cast<LogLevel>(message.level),
                                   std::string_view(message.payload.data(), message.payload.size()));
     out.append(line.data(), line.data() + line.size());
   }
-  std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<LineFormatter>(format_); }
-
- private:
-  const LogFormat format_;
+  std::unique_ptr<spdlog::formatter> clone() const override { return std::make_unique<LineFormatter>(); }
 };
 
 struct Backend {
@@ -49,8 +48,6 @@ struct Backend {
 // Written by SetUpLog and ShutDownLog only.
 std::unique_ptr<Backend> g_backend;
 std::atomic<spdlog::async_logger*> g_logger{nullptr};  // null: lines go straight to standard error
-std::atomic<LogLevel> g_level{LogLevel::kInfo};
-std::atomic<LogFormat> g_format{LogFormat::kText};
 
 void WriteDirectly(std::string_view line) {
   while (!line.empty()) {
@@ -65,8 +62,7 @@ void WriteDirectly(std::string_view line) {
 
 void SetUpLog(const LogConfig& config) {
   RINGMAIN_CHECK(g_backend == nullptr);
-  g_level = config.level;
-  g_format = config.format;
+  ChangeLog(config);
   // The new thread inherits a mask that blocks every signal, so that none is ever delivered to it.
   sigset_t all, before;
   sigfillset(&all);
@@ -75,12 +71,17 @@ void SetUpLog(const LogConfig& config) {
   backend->threads = std::make_shared<spdlog::details::thread_pool>(kQueueLines, 1);
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
-  sink->set_formatter(std::make_unique<LineFormatter>(config.format));
+  sink->set_formatter(std::make_unique<LineFormatter>());
   backend->logger = std::make_shared<spdlog::async_logger>("ringmain", std::move(sink), backend->threads,
                                                            spdlog::async_overflow_policy::overrun_oldest);
   backend->logger->set_level(spdlog::level::trace);  // LogEnabled decides
   g_backend = std::move(backend);
   g_logger.store(g_backend->logger.get(), std::memory_order_release);
+}
+
+void ChangeLog(const LogConfig& config) {
+  g_level = config.level;
+  g_format = config.format;
 }
 
 void ShutDownLog() {

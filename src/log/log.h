@@ -19,6 +19,8 @@ namespace ringmain {
 // Call once before other threads start; until then lines go straight to standard error. The background thread has all
 // signals blocked, so the caller may block its own afterwards. REQUIRES: not set up, or shut down since.
 void SetUpLog(const LogConfig& config);
+// Another level and format, from the next line on. Any thread.
+void ChangeLog(const LogConfig& config);
 // Writes what is queued and ends the background thread. Later lines go straight to standard error. REQUIRES: no other
 // thread logs.
 void ShutDownLog();

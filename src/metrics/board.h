@@ -1,13 +1,12 @@
-// Board: every cell of the process, by listener, upstream, server and worker.
+// What is counted of listeners, upstreams, servers and workers, each by worker.
 //
-// The composition root builds it before the threads start and it outlives them; its shape never changes while they run. Workers
-// keep references to their own cells (no look-up by name on any path); the admin thread walks all of it at a scrape.
+// The composition root makes these, and shares them with whoever counts in them or shows them; what a configuration leaves out lives on
+// for as long as that. Workers keep references to their own cells (no look-up by name on any path); the admin thread walks all at a scrape.
 #pragma once
 
 #include <array>
-#include <memory>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "metrics/cells.h"
 #include "metrics/reasons.h"
@@ -55,6 +54,7 @@ struct HealthCells {
 // What one worker counts of itself.
 struct WorkerCells {
   Gauge sessions;
+  Counter opened;               // sessions; the number of the last one
   Counter completions;          // completion queue entries
   Counter enters;               // io_uring_enter calls
   Counter cq_overflows;         // turns in which the kernel's overflow flag was seen
@@ -72,11 +72,20 @@ struct WorkerCells {
   DurationHistogram<kLoopTurnBounds> loop_turn;  // from wake-up to the next wait; one turn of kLoopTurnSampling
 };
 
+// Of what stays over a reload the metrics stay.
 struct ListenerMetrics {
   ListenerMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
   std::string name;
   PerWorker<ListenerCells> cells;
 };
+// Written by the process thread.
+struct ReloadCells {
+  Counter succeeded;  // the file was in order; also if nothing had changed
+  Counter failed;
+  Gauge last_failed;         // 1 if the last reload failed
+  Gauge last_success_epoch;  // when the configuration that runs was read, in milliseconds since the epoch
+};
+
 struct ServerMetrics {
   ServerMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
   std::string name;  // the server's address as configured
@@ -87,14 +96,6 @@ struct UpstreamMetrics {
   UpstreamMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
   std::string name;
   PerWorker<UpstreamCells> cells;
-  std::vector<std::unique_ptr<ServerMetrics>> servers;  // in the order of the configuration
-};
-
-struct Board {
-  explicit Board(size_t worker_count) : workers(worker_count) {}
-  PerWorker<WorkerCells> workers;
-  std::vector<std::unique_ptr<ListenerMetrics>> listeners;  // in the order of the configuration
-  std::vector<std::unique_ptr<UpstreamMetrics>> upstreams;  // in the order of the configuration
 };
 
 }  // namespace ringmain

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -37,11 +38,18 @@ struct RelayRecord {
   uint32_t queued = 0;    // bytes received and not sent; what else is missing in `sent` was discarded
 };
 
+// Where the sessions of a listener go, in words.
+struct RouteNames {
+  std::string listener;
+  std::string upstream;
+  std::vector<std::string> servers;
+};
+
 struct SessionRecord {
   uint32_t worker = 0;
   uint64_t number = 0;
-  uint32_t listener = 0;                // index in the configuration
-  std::optional<uint16_t> server;       // index in the listener's upstream; none: not connected, and not being connected
+  std::shared_ptr<const RouteNames> route;  // when it was opened: a reload may have changed the listener since
+  std::optional<uint16_t> server;       // index in the route; none: not connected, and not being connected
   std::optional<SocketAddress> client;  // none: the socket is not connected any more
   SessionState state = SessionState::kConnecting;
   Duration age{};

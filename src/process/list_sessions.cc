@@ -5,15 +5,15 @@
 
 namespace ringmain {
 
-SessionList ListSessions(std::span<const std::unique_ptr<Worker>> workers, const Board& board, uint32_t most) {
+SessionList ListSessions(std::span<const std::shared_ptr<Worker>> workers, const PerWorker<WorkerCells>& cells, uint32_t most) {
   std::vector<uint64_t> counts;
   for (size_t i = 0; i < workers.size(); ++i)
-    counts.push_back(static_cast<uint64_t>(std::max<int64_t>(board.workers[i].sessions.value(), 0)));
+    counts.push_back(workers[i] == nullptr ? 0 : static_cast<uint64_t>(std::max<int64_t>(cells[i].sessions.value(), 0)));
   std::vector<uint32_t> shares = ShareOut(most, counts);
   TimePoint deadline = Clock::now() + kListTimeout;
   std::vector<std::future<std::vector<SessionRecord>>> answers(workers.size());
   for (size_t i = 0; i < workers.size(); ++i)
-    if (shares[i] > 0) answers[i] = workers[i]->ListSessions(shares[i], deadline);
+    if (shares[i] > 0 && workers[i] != nullptr) answers[i] = workers[i]->ListSessions(shares[i], deadline);
   SessionList list = Gather(std::move(answers), deadline);
   list.total = std::accumulate(counts.begin(), counts.end(), uint64_t{0});
   return list;

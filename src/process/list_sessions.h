@@ -16,8 +16,9 @@ namespace ringmain {
 // A worker that has not answered by then is missing in the list. A worker that is so late has other troubles than being asked.
 inline constexpr Duration kListTimeout = seconds(1);
 
-// Asks all workers for `most` sessions together and waits for them. Any thread. REQUIRES: the workers are started.
-SessionList ListSessions(std::span<const std::unique_ptr<Worker>> workers, const Board& board, uint32_t most);
+// Asks all workers for `most` sessions together and waits for them. `workers` are by number, null where there is none. Any thread.
+// REQUIRES: the workers are started.
+SessionList ListSessions(std::span<const std::shared_ptr<Worker>> workers, const PerWorker<WorkerCells>& cells, uint32_t most);
 
 // Pure parts, for tests.
 // How many sessions each worker is to list if they have so many: the same number each, and what some do not need goes to the others.

@@ -15,7 +15,7 @@ constexpr bool IsRefusal(CloseReason reason) {
 
 // It is ended though neither side has.
 constexpr bool IsCut(CloseReason reason) {
-  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kIdleTimeout ||
+  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kServerRemoved || reason == CloseReason::kIdleTimeout ||
          reason == CloseReason::kHalfClosedTimeout;
 }
 
@@ -49,7 +49,7 @@ void Sessions::FinishClose(Session& session) {
       io_.Close(fd);
   }
   ReleaseServer(session);
-  const Route& route = *session.route;
+  Route& route = *session.route;
   CloseReason reason = session.reason;
   route.listener_cells->active.Add(-1);
   route.listener_cells->closed[static_cast<size_t>(reason)].Add();
@@ -59,6 +59,7 @@ void Sessions::FinishClose(Session& session) {
   dirty_.Remove(session);
   lively_.Remove(session);
   pool_.Destroy(session.index);
+  --route.sessions;
   observer_.OnClosed(route, reason, lifetime);
 }
 

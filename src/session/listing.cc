@@ -33,7 +33,7 @@ std::optional<uint32_t> Sessions::List(uint32_t first, uint32_t step, size_t mos
 SessionRecord Sessions::Describe(Session& session, TimePoint now) {
   SessionRecord record;
   record.number = session.number;
-  record.listener = session.route->listener;
+  record.route = session.route->names;
   if (session.has_server) record.server = session.server();
   record.client = io_.PeerAddress(session.client_fd);
   record.state = session.state;

@@ -3,11 +3,13 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "base/intrusive_list.h"
 #include "base/timer_wheel.h"
 #include "metrics/board.h"
+#include "metrics/session_list.h"
 #include "session/relay.h"
 #include "session/source_turns.h"
 #include "upstream/upstream.h"
@@ -21,19 +23,21 @@ struct RouteServer {
   bool may_meet_itself = true;  // a connect to it may reach itself (Io::ConnectedToItself), so each is checked
 };
 
-// What all sessions of one listener share on one worker: where they go, by which rules, and the cells they count in. The worker
-// owns it; it outlives its sessions. Only `sources` change while there are sessions.
+// What sessions of one listener share on one worker: where they go, by which rules, and the cells they count in. The worker owns it; it
+// and what it points to outlive its sessions, which keep it though a reload gives later ones another. Only what is said to changes while
+// there are sessions.
 struct Route {
-  uint32_t listener = 0;  // index in the configuration
   Upstream* upstream = nullptr;
+  std::shared_ptr<const RouteNames> names;
   ListenerCells* listener_cells = nullptr;
   UpstreamCells* upstream_cells = nullptr;
-  std::vector<RouteServer> servers;  // by server index
+  std::vector<RouteServer> servers;  // by server index; their `sources` change
   seconds keepalive{};         // of the server's side, idle time before the first probe; zero is off
   Duration connect_timeout{};  // per try
   uint32_t connect_tries = 1;
   Duration idle_timeout{};         // zero is off
   Duration half_closed_timeout{};  // zero is off
+  uint32_t sessions = 0;           // that use it; changes
 };
 
 // Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.

@@ -46,7 +46,9 @@ Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells
 
 void Sessions::Open(int client, Route& route) {
   Session& session = pool_.Create(env_, route, client);
-  session.number = ++opened_;
+  cells_.opened.Add();
+  session.number = cells_.opened.value();
+  ++route.sessions;
   session.accepted_at = session.last_byte_at = io_.Now();
   route.listener_cells->active.Add(1);
   cells_.sessions.Add(1);
@@ -120,6 +122,14 @@ void Sessions::CloseAll(CloseReason reason) {
   pool_.ForEach([&](Session& session) { Close(session, reason); });
 }
 
+void Sessions::CloseThoseOf(const Server& server, CloseReason reason) {
+  pool_.ForEach([&](Session& session) {
+    if (session.has_server && &session.route->upstream->server(session.server()) == &server) Close(session, reason);
+  });
+}
+
+void Sessions::SetHighWater(uint32_t bytes) { env_.high_water = std::max(bytes, 2 * env_.buffers.buffer_bytes() + 1); }
+
 std::optional<TimePoint> Sessions::NextWakeUp() const {
   std::optional<TimePoint> timer = timers_.NextWakeUp();
   if (lively_.empty() || (timer.has_value() && *timer < sweep_at_)) return timer;
@@ -167,10 +177,11 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   Route& route = *session.route;
   RouteServer& shared = route.servers[session.server()];
   const Server& server = route.upstream->server(session.server());
+  std::span<const SocketAddress> sources = route.upstream->sources(session.server());
   int fd = -EADDRNOTAVAIL;
   while (std::optional<uint16_t> source = shared.sources.Next(now)) {
     session.source = *source;
-    fd = io_.OpenSocket(server.address().family(), server.sources().empty() ? nullptr : &server.sources()[*source]);
+    fd = io_.OpenSocket(server.address().family(), sources.empty() ? nullptr : &sources[*source]);
     if (fd != -EADDRNOTAVAIL) break;
     SourceFailed(session, /*missing=*/true, now);
   }
@@ -193,7 +204,7 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
 void Sessions::SourceFailed(Session& session, bool missing, TimePoint now) {
   Route& route = *session.route;
   route.servers[session.server()].sources.Rest(session.source, now);
-  std::span<const SocketAddress> sources = route.upstream->server(session.server()).sources();
+  std::span<const SocketAddress> sources = route.upstream->sources(session.server());
   if (!sources.empty()) observer_.OnSourceFailed(route, session.server(), sources[session.source], missing);
 }
 

@@ -25,8 +25,8 @@ namespace ringmain {
 class SessionObserver {
  public:
   virtual ~SessionObserver() = default;
-  // Both sockets are closed and the session is gone, `lifetime` after it was opened.
-  virtual void OnClosed(const Route& route, CloseReason reason, Duration lifetime) = 0;
+  // Both sockets are closed and the session is gone, `lifetime` after it was opened. If no other uses the route, it need not live on.
+  virtual void OnClosed(Route& route, CloseReason reason, Duration lifetime) = 0;
   // A connect failed; another server may be tried.
   virtual void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) = 0;
   // No connection to the server could be made from this source address: this machine does not have it (`missing`), or no port of it is
@@ -69,6 +69,10 @@ class Sessions {
   bool has_deferred() const { return !dirty_.empty(); }
   // Starts closing every session.
   void CloseAll(CloseReason reason);
+  // Starts closing the sessions that have a connection to the server, or are about to.
+  void CloseThoseOf(const Server& server, CloseReason reason);
+  // What a direction may hold from now on: so much, but more than two buffers at least.
+  void SetHighWater(uint32_t bytes);
 
   // When RunTimers has something to do; none: not before the next completion.
   std::optional<TimePoint> NextWakeUp() const;
@@ -123,7 +127,6 @@ class Sessions {
   SessionObserver& observer_;
   TimerWheel timers_;
   SlotPool<Session> pool_;
-  uint64_t opened_ = 0;
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
   IntrusiveList<Session, &Session::lively> lively_;

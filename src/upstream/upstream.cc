@@ -6,21 +6,39 @@
 
 namespace ringmain {
 
+namespace {
+
+Upstream::Servers NewServers(const UpstreamConfig& config) {
+  Upstream::Servers servers;
+  for (const ServerConfig& server : config.servers) servers.push_back(std::make_shared<Server>(server.address));
+  return servers;
+}
+
+}  // namespace
+
 Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer)
-    : config_(config), balancer_(std::move(balancer)), sources_(config.source_addresses) {
-  RINGMAIN_CHECK(!config_.servers.empty() && config_.servers.size() <= kMaxServers);
-  auto of_family = [](int family) { return [family](const SocketAddress& source) { return source.family() == family; }; };
-  std::span<const SocketAddress> sources(sources_);
-  size_t split = std::stable_partition(sources_.begin(), sources_.end(), of_family(AF_INET)) - sources_.begin();
+    : Upstream(config, std::move(balancer), NewServers(config)) {}
+
+Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer, Servers servers)
+    : config_(config), balancer_(std::move(balancer)), sources_(config.source_addresses), servers_(std::move(servers)) {
+  RINGMAIN_CHECK(!servers_.empty() && servers_.size() <= kMaxServers && servers_.size() == config_.servers.size());
+  auto ipv4 = [](const SocketAddress& source) { return source.family() == AF_INET; };
+  ipv4_sources_ = static_cast<size_t>(std::stable_partition(sources_.begin(), sources_.end(), ipv4) - sources_.begin());
   std::vector<uint32_t> weights;
-  for (const ServerConfig& server : config_.servers) {
-    int family = server.address.family();
-    servers_.push_back(std::make_unique<Server>(server, family == AF_INET    ? sources.first(split)
-                                                        : family == AF_INET6 ? sources.subspan(split)
-                                                                             : sources.first(0)));
-    weights.push_back(server.weight);
-  }
+  for (const ServerConfig& server : config_.servers) weights.push_back(server.weight);
   sequence_ = SmoothWeightedSequence(weights);
+}
+
+std::span<const SocketAddress> Upstream::sources(size_t i) const {
+  std::span<const SocketAddress> sources(sources_);
+  switch (servers_[i]->address().family()) {
+    case AF_INET:
+      return sources.first(ipv4_sources_);
+    case AF_INET6:
+      return sources.subspan(ipv4_sources_);
+    default:
+      return {};
+  }
 }
 
 // At turn t a server stands at t * weight - picks * total, and the highest serves; the lowest index among equals.

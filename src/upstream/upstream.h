@@ -1,6 +1,7 @@
 // Upstream and Server: who the servers are, and what all workers share about them.
 //
-// Built by the composition root before the threads start; shared by all of them. Everything but the atomics is immutable.
+// Built by the composition root, shared by all threads. Everything but the atomics is immutable: a reload makes a new Upstream, which has
+// the servers that stay in common with the old one, while sessions of the old one go on.
 #pragma once
 
 #include <atomic>
@@ -20,15 +21,10 @@ namespace ringmain {
 // One server. The shared part is one cache line: it is touched once per connection (pick, release), never per message.
 class alignas(64) Server {
  public:
-  // `sources` outlive it.
-  explicit Server(const ServerConfig& config, std::span<const SocketAddress> sources = {})
-      : address_(config.address), name_(config.address.ToString()), weight_(config.weight), sources_(sources) {}
+  explicit Server(const SocketAddress& address) : address_(address), name_(address.ToString()) {}
 
   const SocketAddress& address() const { return address_; }
   const std::string& name() const { return name_; }
-  uint32_t weight() const { return weight_; }
-  // The local addresses that connections to it are made from, all of its family; empty: the kernel chooses.
-  std::span<const SocketAddress> sources() const { return sources_; }
 
   // Connections that are connecting or established, exact over all workers.
   uint32_t active() const { return active_.load(std::memory_order_relaxed); }
@@ -55,8 +51,6 @@ class alignas(64) Server {
   // Immutable.
   alignas(64) SocketAddress address_;
   std::string name_;
-  uint32_t weight_;
-  std::span<const SocketAddress> sources_;
 };
 
 class Upstream;
@@ -73,13 +67,24 @@ class Balancer {
 
 class Upstream {
  public:
+  using Servers = std::vector<std::shared_ptr<Server>>;
+
+  // REQUIRES: `servers` are those of `config`, in its order.
+  Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer, Servers servers);
+  // With servers of its own.
   Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer);
+  // Takes its turns where `before` stands, so that a reload does not begin with the first server again. REQUIRES: not in use yet.
+  void ContinueAfter(const Upstream& before) { ticket_.store(before.ticket_.load(std::memory_order_relaxed), std::memory_order_relaxed); }
 
   const UpstreamConfig& config() const { return config_; }
   const std::string& name() const { return config_.name; }
   size_t size() const { return servers_.size(); }
   Server& server(size_t i) { return *servers_[i]; }
   const Server& server(size_t i) const { return *servers_[i]; }
+  const Servers& servers() const { return servers_; }
+  uint32_t weight(size_t i) const { return config_.servers[i].weight; }
+  // The local addresses that connections to server `i` are made from, all of its family; empty: the kernel chooses.
+  std::span<const SocketAddress> sources(size_t i) const;
 
   std::optional<uint16_t> Pick(std::span<const uint16_t> tried) { return balancer_->Pick(*this, tried); }
 
@@ -92,8 +97,9 @@ class Upstream {
  private:
   const UpstreamConfig config_;
   const std::unique_ptr<const Balancer> balancer_;
-  std::vector<SocketAddress> sources_;  // by family
-  std::vector<std::unique_ptr<Server>> servers_;
+  std::vector<SocketAddress> sources_;  // IPv4 first
+  size_t ipv4_sources_ = 0;
+  const Servers servers_;
   std::vector<uint16_t> sequence_;
   alignas(64) std::atomic<uint64_t> ticket_{0};
 };

@@ -18,8 +18,6 @@ constexpr uint64_t kGrowBytes = 1 << 20;
 BufferPool::BufferPool(const Options& options, BufferPublisher& publisher)
     : options_(options), publisher_(publisher), ring_buffers_(options.ring_buffers) {
   RINGMAIN_CHECK(options.buffer_bytes % 4096 == 0 && options.buffer_bytes > 0);
-  uint64_t limit = std::max<uint64_t>(options.max_bytes / options.buffer_bytes, options.ring_entries() + 1);
-  max_held_ = static_cast<uint32_t>(std::min<uint64_t>(limit, kNone)) - options.ring_entries();
   // PROT_NONE reserves addresses without committing memory, also where vm.overcommit_memory is 2. A limit of addresses (RLIMIT_AS) may
   // leave room for a smaller pool.
   void* base = MAP_FAILED;
@@ -29,12 +27,17 @@ BufferPool::BufferPool(const Options& options, BufferPublisher& publisher)
     if (base != MAP_FAILED) break;
   }
   if (base == MAP_FAILED) throw std::bad_alloc();
-  max_held_ = std::min(max_held_, max_total_ - options.ring_entries());
+  SetMaxBytes(options.max_bytes);
   base_ = static_cast<char*>(base);
   for (uint32_t i = 0; i < options.ring_buffers; ++i) {
     RINGMAIN_CHECK(Grow());
     Publish(static_cast<uint16_t>(total_ - 1));
   }
+}
+
+void BufferPool::SetMaxBytes(uint64_t max_bytes) {
+  uint64_t most = std::max<uint64_t>(max_bytes / options_.buffer_bytes, options_.ring_entries() + 1);
+  max_held_ = static_cast<uint32_t>(std::min<uint64_t>(most, max_total_)) - options_.ring_entries();
 }
 
 BufferPool::~BufferPool() { munmap(base_, static_cast<uint64_t>(max_total_) * options_.buffer_bytes); }

@@ -73,6 +73,9 @@ class BufferPool {
   // sent meanwhile.
   void WidenRing();
 
+  // Another Options::max_bytes. What is held beyond it stays held.
+  void SetMaxBytes(uint64_t max_bytes);
+
   // Buffers that receives can get now. Zero starves every receive until a Release.
   uint32_t published() const { return published_; }
   // Buffers that the ring has while no session has any.

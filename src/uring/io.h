@@ -23,8 +23,8 @@ namespace ringmain {
 // The options that the TCP sockets of both sides of a session get. A listening socket passes them on to what it accepts (man 7 tcp; true of
 // SO_KEEPALIVE, the TCP_KEEP* values and TCP_NODELAY on Linux), so an accepted socket needs no calls of its own.
 void DisableSendDelay(int fd);
-// `idle` is the time without a byte before the first probe; zero is off.
-void EnableKeepAlive(int fd, seconds idle);
+// `idle` is the time without a byte before the first probe; zero turns them off.
+void SetKeepAlive(int fd, seconds idle);
 
 class Io {
  public:
@@ -66,7 +66,7 @@ class Io {
   // A non-blocking, close-on-exec stream socket that sends without delay; or -errno. Its connect will be made from the address `source`, and
   // from a port that is free towards the server then; -EADDRNOTAVAIL if this machine does not have that address. Null: the kernel chooses.
   virtual int OpenSocket(int family, const SocketAddress* source) = 0;
-  // EnableKeepAlive. REQUIRES: a TCP socket.
+  // SetKeepAlive. REQUIRES: a TCP socket.
   virtual void KeepAlive(int fd, seconds idle) = 0;
   // A connect to a port of this machine that nobody listens on may be given just that port to connect from, and then it reaches itself.
   // REQUIRES: `fd` was connected to `server`.

@@ -26,8 +26,8 @@ void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, op
 
 void DisableSendDelay(int fd) { SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
-void EnableKeepAlive(int fd, seconds idle) {
-  if (idle.count() == 0) return;
+void SetKeepAlive(int fd, seconds idle) {
+  if (idle.count() == 0) return SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
   // A dead peer is noticed after idle + 3 probes: twice the idle time in all.
   int idle_seconds = static_cast<int>(idle.count());
   SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);

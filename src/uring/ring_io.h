@@ -32,7 +32,7 @@ class RingIo final : public Io, private BufferPublisher {
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override { ring_.Cancel(target); }
   int OpenSocket(int family, const SocketAddress* source) override;
-  void KeepAlive(int fd, seconds idle) override { EnableKeepAlive(fd, idle); }
+  void KeepAlive(int fd, seconds idle) override { SetKeepAlive(fd, idle); }
   bool ConnectedToItself(int fd, const SocketAddress& server) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override;

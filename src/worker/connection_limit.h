@@ -17,7 +17,7 @@ class alignas(64) ConnectionLimit {
   bool TryAcquire() {
     uint32_t active = active_.load(std::memory_order_relaxed);
     do {
-      if (active >= max_) return false;
+      if (active >= max()) return false;
     } while (!active_.compare_exchange_weak(active, active + 1, std::memory_order_relaxed));
     return true;
   }
@@ -29,13 +29,16 @@ class alignas(64) ConnectionLimit {
   // How many more would be let in now.
   uint32_t room() const {
     uint32_t now = active();
-    return now < max_ ? max_ - now : 0;
+    uint32_t most = max();
+    return now < most ? most - now : 0;
   }
   uint32_t active() const { return active_.load(std::memory_order_relaxed); }
-  uint32_t max() const { return max_; }
+  uint32_t max() const { return max_.load(std::memory_order_relaxed); }
+  // Those above a lower one stay.
+  void set_max(uint32_t max) { max_.store(max, std::memory_order_relaxed); }
 
  private:
-  const uint32_t max_;
+  std::atomic<uint32_t> max_;
   std::atomic<uint32_t> active_{0};
 };
 

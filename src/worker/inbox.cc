@@ -51,6 +51,11 @@ std::vector<Inbox::Client> Inbox::TakeAll() {
 
 std::vector<Inbox::Client> Inbox::Close() { return Unlink(newest_.exchange(&closed_, std::memory_order_acquire)); }
 
+void Inbox::Open() {
+  Node* closed = &closed_;
+  newest_.compare_exchange_strong(closed, nullptr, std::memory_order_relaxed);
+}
+
 std::vector<Inbox::Client> Inbox::Unlink(Node* newest) {
   std::vector<Client> clients;
   while (newest != nullptr && newest != &closed_) {

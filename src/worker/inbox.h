@@ -19,7 +19,7 @@ class Inbox {
   // Admitted by every limit: whoever has it owes the releases.
   struct Client {
     UniqueFd socket;
-    uint32_t listener = 0;  // index in the configuration
+    uint32_t listener = 0;  // WorkerUpdate's number
   };
 
   Inbox();
@@ -50,8 +50,10 @@ class Inbox {
   void set_takes(bool takes) { takes_.store(takes, std::memory_order_relaxed); }
   // What was left for it, the oldest first.
   std::vector<Client> TakeAll();
-  // The same, and for ever after nothing can be left.
+  // The same, and nothing can be left any more until Open.
   std::vector<Client> Close();
+  // Makes a closed one usable for the next worker. REQUIRES: the one before has ended.
+  void Open();
 
  private:
   struct Node {

@@ -84,28 +84,32 @@ int RetryWhileOccupied(BindCall bind) {
   return error;
 }
 
-absl::StatusOr<ListeningSockets> OpenUnix(const SocketAddress& address, uint32_t workers, uint32_t backlog) {
-  UniqueFd first;
+absl::StatusOr<ListeningSockets> BindUnix(const SocketAddress& address) {
+  UniqueFd fd;
   int error = RetryWhileOccupied([&] {
-    int result = Bind(address, false, first);
+    int result = Bind(address, false, fd);
     if (result != EADDRINUSE || !IsStale(address)) return result;
     unlink(address.unix_path().c_str());
-    return Bind(address, false, first);
+    return Bind(address, false, fd);
   });
-  if (error == 0 && listen(first.get(), static_cast<int>(backlog)) != 0) error = errno;
   if (error != 0) return CannotListen(address, error);
-  ListeningSockets result{address, {}};
   struct stat info {};
   if (stat(address.unix_path().c_str(), &info) != 0) return CannotListen(address, errno);
-  result.device = info.st_dev;
-  result.inode = info.st_ino;
-  for (uint32_t i = 1; i < workers; ++i) {
-    UniqueFd copy(fcntl(first.get(), F_DUPFD_CLOEXEC, 0));
-    if (!copy.valid()) return CannotListen(address, errno);
-    result.sockets.push_back(std::move(copy));
-  }
-  result.sockets.push_back(std::move(first));
+  ListeningSockets result{address, {}, info.st_dev, info.st_ino};
+  result.sockets.push_back(std::make_shared<ListeningSocket>(std::move(fd)));
   return result;
+}
+
+// The address as bound, if nobody else has it.
+absl::StatusOr<SocketAddress> CheckFree(const SocketAddress& address) {
+  UniqueFd check;
+  // Another process may be bound without listening yet; listen(2) finds that out.
+  int error = RetryWhileOccupied([&] {
+    int bound = Bind(address, false, check);
+    return bound == 0 && listen(check.get(), 1) != 0 ? errno : bound;
+  });
+  if (error != 0) return CannotListen(address, error);
+  return SocketAddress::OfSocket(check.get());
 }
 
 }  // namespace
@@ -117,33 +121,36 @@ void RemoveUnixPath(const ListeningSockets& sockets) {
   if (stat(path.c_str(), &info) == 0 && info.st_dev == sockets.device && info.st_ino == sockets.inode) unlink(path.c_str());
 }
 
-absl::StatusOr<ListeningSockets> OpenListeningSockets(const SocketAddress& address, uint32_t workers, uint32_t backlog,
-                                                      seconds keepalive) {
-  if (address.is_unix()) return OpenUnix(address, workers, backlog);
+absl::StatusOr<ListeningSockets> BindListeningSockets(const SocketAddress& address, uint32_t workers, bool own_overlaps) {
+  if (address.is_unix()) return BindUnix(address);
   ListeningSockets result{address, {}};
-  {
-    UniqueFd check;
-    // Another process may be bound without listening yet; listen(2) finds that out.
-    int error = RetryWhileOccupied([&] {
-      int bound = Bind(address, false, check);
-      return bound == 0 && listen(check.get(), 1) != 0 ? errno : bound;
-    });
-    if (error != 0) return CannotListen(address, error);
-    absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(check.get());
+  if (!own_overlaps) {
+    absl::StatusOr<SocketAddress> bound = CheckFree(address);
     if (!bound.ok()) return bound.status();
     result.address = *bound;
   }
-  // All are bound before the first listens, so that no connection is hashed to a group that still grows.
-  for (uint32_t i = 0; i < workers; ++i) {
-    UniqueFd fd;
-    if (int error = Bind(result.address, true, fd); error != 0) return CannotListen(result.address, error);
-    DisableSendDelay(fd.get());
-    EnableKeepAlive(fd.get(), keepalive);
-    result.sockets.push_back(std::move(fd));
-  }
-  for (const UniqueFd& fd : result.sockets)
-    if (listen(fd.get(), static_cast<int>(backlog)) != 0) return CannotListen(result.address, errno);
+  absl::Status status = BindMore(result, workers);
+  if (!status.ok()) return status;
   return result;
+}
+
+absl::Status BindMore(ListeningSockets& sockets, uint32_t workers) {
+  if (sockets.address.is_unix()) return absl::OkStatus();
+  while (sockets.sockets.size() < workers) {
+    UniqueFd fd;
+    if (int error = Bind(sockets.address, true, fd); error != 0) return CannotListen(sockets.address, error);
+    DisableSendDelay(fd.get());
+    sockets.sockets.push_back(std::make_shared<ListeningSocket>(std::move(fd)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Listen(const ListeningSockets& sockets, uint32_t backlog, seconds keepalive) {
+  for (const auto& socket : sockets.sockets) {
+    if (!sockets.address.is_unix()) SetKeepAlive(socket->fd.get(), keepalive);
+    if (listen(socket->fd.get(), static_cast<int>(backlog)) != 0) return CannotListen(sockets.address, errno);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace ringmain

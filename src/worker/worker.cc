@@ -13,47 +13,18 @@
 #include <utility>
 
 namespace ringmain {
-namespace {
 
-constexpr Duration kAcceptRetry = milliseconds(100);
-
-// Errors of accept(2) that are about one connection, or about the end of the request; any other says that accepting itself does not
-// work now.
-bool ConcernsOneConnection(int error) {
-  switch (error) {
-    case EAGAIN:
-    case EINTR:
-    case ECANCELED:
-    case ECONNABORTED:
-    case EPROTO:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENONET:
-    case ENOPROTOOPT:
-    case EOPNOTSUPP:
-    case ETIMEDOUT:
-    case EPERM:  // a firewall rule
-      return true;
-    default:
-      return false;
-  }
-}
-
-}  // namespace
-
-Worker::Worker(Options options, std::vector<WorkerListener> listeners, WorkerShared& shared, WorkerCells& cells)
+Worker::Worker(Options options, WorkerShared& shared, WorkerCells& cells)
     : options_(std::move(options)),
-      listeners_(std::move(listeners)),
       shared_(shared),
       cells_(cells),
-      inbox_(shared.inboxes[options_.id]) {
-  for (WorkerListener& listener : listeners_)
-    for (UniqueFd& socket : listener.sockets) acceptors_.push_back({&listener, std::move(socket)});
-}
+      inbox_(shared.inboxes[options_.id]),
+      busy_poll_(options_.busy_poll) {}
 
-Worker::~Worker() { RINGMAIN_CHECK(!thread_.joinable()); }
+Worker::~Worker() {
+  RINGMAIN_CHECK(!thread_.joinable());
+  delete update_.load(std::memory_order_acquire);
+}
 
 absl::Status Worker::Start() {
   if (inbox_.wake_fd() < 0) return absl::ResourceExhaustedError("no file descriptor left for a worker; raise the limit (ulimit -n)");
@@ -68,6 +39,15 @@ absl::Status Worker::Start() {
 void Worker::Post(uint32_t commands) {
   commands_.fetch_or(commands, std::memory_order_release);
   inbox_.Wake();
+}
+
+std::future<void> Worker::Apply(WorkerUpdate update) {
+  auto handed_over = std::make_unique<WorkerUpdate>(std::move(update));
+  std::future<void> done = handed_over->done.get_future();
+  WorkerUpdate* before = update_.exchange(handed_over.release(), std::memory_order_release);
+  RINGMAIN_CHECK(before == nullptr);
+  Post(0);
+  return done;
 }
 
 std::future<std::vector<SessionRecord>> Worker::ListSessions(size_t most, TimePoint give_up) {
@@ -94,6 +74,9 @@ void Worker::Main(std::promise<absl::Status> set_up) {
   sessions_.reset();
   io_.reset();
   ring_.reset();
+  for (Gauge* gauge : {&cells_.buffers, &cells_.buffers_held, &cells_.buffer_bytes, &cells_.pipes, &cells_.pipes_lent, &cells_.accept_paused})
+    gauge->Set(0);
+  finished_.store(true, std::memory_order_release);
   eventfd_write(shared_.finished.get(), 1);
 }
 
@@ -108,8 +91,7 @@ absl::Status Worker::SetUp() {
   sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
   timer_ = std::make_unique<RingTimer>(*ring_);
   ring_->Poll({Op::kWake, 0, 0}, inbox_.wake_fd(), POLLIN);
-  for (uint32_t i = 0; i < acceptors_.size(); ++i) ArmAccept(i);
-  inbox_.set_takes(true);
+  inbox_.Open();
   return absl::OkStatus();
 }
 
@@ -122,24 +104,26 @@ void Worker::Loop() {
     sessions_->Flush();
     if (io_->buffers().full()) PauseAccepting(ENOBUFS);
     if (resume_) ResumeAccepting();
-    if (!accepting_) DrainAcceptQueues();
+    if (leaving_ > 0) LetGo();
+    if (carried_ != nullptr && leaving_ == 0) std::exchange(carried_, nullptr)->done.set_value();
+    if (drop_routes_) DropUnusedRoutes();
     UpdateTimer();
     CountTurn(completions);
     if (timed) cells_.loop_turn.Observe(Clock::now() - start);
-    if (finish_ && sessions_->size() == 0 && waiting_.empty() && AllListeningClosed()) return;
+    if (finish_ && sessions_->size() == 0 && waiting_.empty() && leaving_ == 0) return;
   }
 }
 
 void Worker::Wait() {
   if (sessions_->has_deferred())
     ring_->SubmitAndPoll();
-  else if (options_.busy_poll.count() == 0 || !BusyPoll())
+  else if (busy_poll_.count() == 0 || !BusyPoll())
     ring_->SubmitAndWait();
 }
 
 // True once completions are there; false after the time in which none came.
 bool Worker::BusyPoll() {
-  TimePoint end = Clock::now() + options_.busy_poll;
+  TimePoint end = Clock::now() + busy_poll_;
   do {
     ring_->SubmitAndPoll();
     if (ring_->has_completions()) return true;
@@ -181,6 +165,10 @@ void Worker::OnWake() {
   eventfd_t count;
   eventfd_read(inbox_.wake_fd(), &count);
   ring_->Poll({Op::kWake, 0, 0}, inbox_.wake_fd(), POLLIN);
+  if (WorkerUpdate* update = update_.exchange(nullptr, std::memory_order_acquire)) {
+    carried_.reset(update);
+    Carry(*update);
+  }
   TakeIn(inbox_.TakeAll());
   OnCommands(commands_.exchange(0, std::memory_order_acquire));
   if (listing_.Serve(*sessions_, Clock::now())) Post(0);  // another turn
@@ -189,9 +177,9 @@ void Worker::OnWake() {
 void Worker::OnCommands(uint32_t commands) {
   if (commands & kStopAccepting) {
     accepting_ = false;
-    inbox_.set_takes(false);
+    UpdateTakes();
     TakeIn(inbox_.Close());
-    CancelAccepts();
+    for (Acceptor& acceptor : acceptors_) Leave(acceptor, /*drain=*/true);
   }
   if (commands & kFinish) finish_ = true;
   for (auto [command, reason] : {std::pair(kCutDrain, CloseReason::kDrainTimeout),
@@ -201,6 +189,37 @@ void Worker::OnCommands(uint32_t commands) {
       DropWaiting(reason);
       sessions_->CloseAll(reason);
     }
+}
+
+void Worker::Carry(WorkerUpdate& update) {
+  for (std::unique_ptr<ListenerRoute>& route : update.routes) ReplaceRoute(std::move(route));
+  if (update.accept_from.has_value()) AcceptFrom(*update.accept_from);
+  for (uint32_t number : update.forget)
+    if (auto found = listeners_.find(number); found != listeners_.end()) found->second.forget = drop_routes_ = true;
+  for (const std::shared_ptr<const Server>& server : update.close) sessions_->CloseThoseOf(*server, CloseReason::kServerRemoved);
+  sessions_->SetHighWater(update.high_water);
+  io_->buffers().SetMaxBytes(update.buffer_bytes);
+  busy_poll_ = update.busy_poll;
+}
+
+void Worker::ReplaceRoute(std::unique_ptr<ListenerRoute> route) {
+  Listener& listener = listeners_[route->shared->number];
+  if (listener.route != nullptr) Retire(std::move(listener.route));
+  listener.route = std::move(route);
+}
+
+void Worker::Retire(std::unique_ptr<ListenerRoute> route) {
+  route->retired = true;
+  if (route->sessions > 0) retired_.push_back(std::move(route));
+}
+
+void Worker::DropUnusedRoutes() {
+  drop_routes_ = leaving_ > 0;  // some may be needed until then
+  for (auto listener = listeners_.begin(); leaving_ == 0 && listener != listeners_.end();) {
+    if (listener->second.forget) Retire(std::move(listener->second.route));
+    listener = listener->second.forget ? listeners_.erase(listener) : std::next(listener);
+  }
+  std::erase_if(retired_, [](const std::unique_ptr<ListenerRoute>& route) { return route->sessions == 0; });
 }
 
 void Worker::UpdateTimer() {
@@ -216,185 +235,12 @@ void Worker::OnTimer() {
   if (paused_ && now >= retry_at_) resume_ = true;
 }
 
-// ---- Accepting ----
-
-void Worker::ArmAccept(uint32_t index) {
-  Acceptor& acceptor = acceptors_[index];
-  acceptor.armed = true;
-  acceptor.single = Crowded();
-  ring_->Accept({Op::kAccept, 0, index}, acceptor.socket.get(), acceptor.single);
-}
-
-void Worker::OnAccept(const Completion& completion) {
-  Acceptor& acceptor = acceptors_[completion.token.index];
-  if (!completion.more) acceptor.armed = acceptor.cancelling = false;
-  if (completion.result >= 0)
-    Admit(*acceptor.listener, completion.result);
-  else if (!ConcernsOneConnection(-completion.result))
-    PauseAccepting(-completion.result);
-  if (acceptor.armed) {
-    if (!acceptor.single && Crowded()) CancelAccept(completion.token.index);
-  } else if (accepting_ && !paused_) {
-    ArmAccept(completion.token.index);
-  }
-}
-
-void Worker::Admit(WorkerListener& listener, int client) {
-  listener.route.listener_cells->accepted.Add();
-  if (cut_.has_value()) {
-    listener.route.listener_cells->closed[static_cast<size_t>(*cut_)].Add();
-    io_->CloseWithReset(client);
-    return;
-  }
-  if (!shared_.limit.TryAcquire()) {
-    Refuse(listener, client, CloseReason::kProcessLimit, shared_.limit, shared_.refused);
-    return;
-  }
-  if (!listener.shared->limit.TryAcquire()) {
-    shared_.limit.Release();
-    Refuse(listener, client, CloseReason::kListenerLimit, listener.shared->limit, listener.shared->refused);
-    return;
-  }
-  if (!waiting_.empty() || !shared_.files.TryAcquire()) {
-    inbox_.AddConnection();
-    waiting_.push_back({&listener, UniqueFd(client)});
-    PauseAccepting(EMFILE);
-    return;
-  }
-  if (accepting_ && HandOver(listener, client)) return;
-  inbox_.AddConnection();
-  sessions_->Open(client, listener.route);
-}
-
-// Passes the client to a worker with clearly fewer connections. False if there is none: it is still ours.
-//
-// Where many connections come and go, the worker that has just run has fewest and the next to run has most, whatever is passed on. So as
-// many of ours do not count as came and went lately at the average worker: that many of those here may be about to go as well.
-bool Worker::HandOver(const WorkerListener& listener, int client) {
-  PerWorker<Inbox>& inboxes = shared_.inboxes;
-  uint32_t own = inbox_.load().connections;
-  if (inboxes.size() == 1 || own <= kLeastMargin) return false;
-  TimePoint now = Clock::now();
-  uint64_t brief = 0;
-  for (size_t i = 0; i < inboxes.size(); ++i) brief += inboxes[i].brief().Recent(now);
-  own -= static_cast<uint32_t>(std::min<uint64_t>(own, brief / inboxes.size()));
-  std::optional<uint32_t> receiver = ChooseReceiver(options_.id, own, static_cast<uint32_t>(inboxes.size()),
-                                                    [&](uint32_t worker) { return inboxes[worker].load(); });
-  if (!receiver.has_value()) return false;
-  UniqueFd socket(client);
-  if (!inboxes[*receiver].Offer(socket, listener.route.listener)) {
-    static_cast<void>(socket.release());
-    return false;
-  }
-  cells_.handed_over.Add();
-  return true;
-}
-
-// Clients that other workers handed over stay here: none is passed on twice.
-void Worker::TakeIn(std::vector<Inbox::Client> clients) {
-  for (Inbox::Client& client : clients) sessions_->Open(client.socket.release(), listeners_[client.listener].route);
-}
-
-void Worker::Refuse(WorkerListener& listener, int client, CloseReason reason, const ConnectionLimit& limit,
-                    LogLimiter& log) {
-  io_->CloseWithReset(client);
-  resume_ = paused_;
-  listener.route.listener_cells->closed[static_cast<size_t>(reason)].Add();
-  if (std::optional<uint64_t> more = log.Admit(Clock::now()))
-    Log(LogLevel::kWarn, "connection refused listener=", listener.shared->name, " reason=",
-        std::string(ToString(reason)), " max_connections=", limit.max(), " not_logged=", *more);
-}
-
-// There are no file descriptors, or no memory, for more: what runs goes on, and clients wait in the accept queue.
-void Worker::PauseAccepting(int error) {
-  retry_at_ = Clock::now() + kAcceptRetry;
-  if (paused_) return;
-  paused_ = true;
-  inbox_.set_takes(false);
-  cells_.accept_pauses.Add();
-  cells_.accept_paused.Set(1);
-  CancelAccepts();
-  if (shared_.accept_paused.Admit(Clock::now()))
-    Log(LogLevel::kWarn, "accepting paused: ", std::strerror(error), "; it goes on when connections end",
-        error == ENOBUFS  ? " (to hold more for slow receivers raise limits.memory)"
-        : error == EMFILE ? " (to serve more at once raise the limit of open files: ulimit -n, LimitNOFILE= in systemd)"
-                          : "");
-}
-
-void Worker::ResumeAccepting() {
-  resume_ = false;
-  if (!paused_) return;
-  retry_at_ = Clock::now() + kAcceptRetry;
-  while (!waiting_.empty() && shared_.files.TryAcquire()) {
-    WaitingClient client = std::move(waiting_.front());
-    waiting_.pop_front();
-    sessions_->Open(client.socket.release(), client.listener->route);
-  }
-  if (!waiting_.empty() || shared_.files.room() == 0 || io_->buffers().full()) return;
-  paused_ = false;
-  cells_.accept_paused.Set(0);
-  if (!accepting_) return;
-  inbox_.set_takes(true);
-  for (uint32_t i = 0; i < acceptors_.size(); ++i)
-    if (!acceptors_[i].armed) ArmAccept(i);
-}
-
-void Worker::DropWaiting(CloseReason reason) {
-  for (WaitingClient& client : waiting_) {
-    client.listener->route.listener_cells->closed[static_cast<size_t>(reason)].Add();
-    client.listener->shared->limit.Release();
-    shared_.limit.Release();
-    inbox_.RemoveConnection();
-    io_->CloseWithReset(client.socket.release());
-  }
-  waiting_.clear();
-}
-
-void Worker::CancelAccept(uint32_t index) {
-  Acceptor& acceptor = acceptors_[index];
-  if (!acceptor.armed || acceptor.cancelling) return;
-  acceptor.cancelling = true;
-  ring_->Cancel({Op::kAccept, 0, index});
-}
-
-void Worker::CancelAccepts() {
-  for (uint32_t i = 0; i < acceptors_.size(); ++i) CancelAccept(i);
-}
-
-// Connections that wait in the accept queue were made in good faith: closing the socket would reset them, so they are served first. A
-// storm of new ones must keep neither this from ending nor the sessions from their turns.
-void Worker::DrainAcceptQueue(Acceptor& acceptor) {
-  for (uint32_t i = 0; i < kDrainTurnAccepts && acceptor.drained < kDrainAccepts; ++i) {
-    int client = accept4(acceptor.socket.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (client >= 0)
-      Admit(*acceptor.listener, client);
-    else if (errno != EINTR && errno != ECONNABORTED) {
-      acceptor.socket.reset();
-      return;
-    }
-    ++acceptor.drained;
-  }
-  if (acceptor.drained >= kDrainAccepts)
-    acceptor.socket.reset();
-  else
-    Post(0);  // another turn
-}
-
-void Worker::DrainAcceptQueues() {
-  for (Acceptor& acceptor : acceptors_)
-    if (acceptor.socket.valid() && !acceptor.armed) DrainAcceptQueue(acceptor);
-}
-
-bool Worker::AllListeningClosed() const {
-  for (const Acceptor& acceptor : acceptors_)
-    if (acceptor.socket.valid()) return false;
-  return true;
-}
-
 // ---- What sessions report ----
 
-void Worker::OnClosed(const Route& route, CloseReason reason, Duration lifetime) {
-  SharedListener& listener = *listeners_[route.listener].shared;
+void Worker::OnClosed(Route& ended, CloseReason reason, Duration lifetime) {
+  auto& route = static_cast<ListenerRoute&>(ended);  // there are no others
+  SharedListener& listener = *route.shared;
+  drop_routes_ |= route.retired && route.sessions == 0;
   listener.limit.Release();
   shared_.limit.Release();
   shared_.files.Release();

@@ -1,7 +1,9 @@
 // Worker: one thread, one ring, its own listening sockets, buffers, timers and sessions. It never waits for another thread.
 //
+// It starts with nothing to do; what it accepts, and where that goes, comes by Apply, at the start as at a reload.
+//
 // Shared with other workers are, per connection and never per message: the servers (upstream/), the connection limits, the log limiters
-// and the inboxes. Other threads talk to a worker only through Post and ListSessions; other workers leave clients in its inbox: one that
+// and the inboxes. Other threads talk to a worker only through Post, Apply and ListSessions; other workers leave clients in its inbox: one that
 // has clearly more connections than the least loaded passes those that it accepts to that one, since the kernel spreads them blindly.
 #pragma once
 
@@ -9,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <future>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
@@ -24,23 +27,15 @@
 #include "worker/connection_limit.h"
 #include "worker/inbox.h"
 #include "worker/session_listing.h"
+#include "worker/update.h"
 
 namespace ringmain {
-
-// What the workers share about one listener. Outlives them.
-struct SharedListener {
-  SharedListener(std::string name_in, uint32_t max_connections) : name(std::move(name_in)), limit(max_connections) {}
-  const std::string name;
-  ConnectionLimit limit;
-  LogLimiter refused;
-  LogLimiter no_server;
-};
 
 // What the workers share. Outlives them.
 struct WorkerShared {
   WorkerShared(uint32_t workers, uint32_t max_connections, uint32_t files_suffice_for)
       : inboxes(workers), limit(max_connections), files(files_suffice_for) {}
-  PerWorker<Inbox> inboxes;
+  PerWorker<Inbox> inboxes;  // grows
   ConnectionLimit limit;  // surplus is refused
   ConnectionLimit files;  // connections that there are file descriptors for: surplus waits
   LogLimiter refused;
@@ -48,13 +43,6 @@ struct WorkerShared {
   LogLimiter source_failed;
   LogLimiter accept_paused{seconds(10)};
   UniqueFd finished;  // an eventfd that counts the workers whose thread is through
-};
-
-// One worker's share of a listener.
-struct WorkerListener {
-  SharedListener* shared = nullptr;
-  Route route;
-  std::vector<UniqueFd> sockets;  // one per address
 };
 
 class Worker final : private SessionObserver {
@@ -83,32 +71,44 @@ class Worker final : private SessionObserver {
   // Of so many loop turns one is timed.
   static constexpr uint32_t kLoopTurnSampling = 16;
 
-  Worker(Options options, std::vector<WorkerListener> listeners, WorkerShared& shared, WorkerCells& cells);
+  Worker(Options options, WorkerShared& shared, WorkerCells& cells);
   // REQUIRES: the thread was never started, or Join returned.
   ~Worker() override;
 
-  // Starts the thread and waits until it accepts connections. Errors: the ring cannot be set up.
+  // Starts the thread. Errors: the ring cannot be set up.
   absl::Status Start();
+  // Hands over an update; the result is there once it was carried out. One at a time. REQUIRES: Start succeeded, kFinish was not posted.
+  std::future<void> Apply(WorkerUpdate update);
   // Thread-safe. `commands` is a set of Command bits.
   void Post(uint32_t commands);
   // Thread-safe. A list of up to `most` sessions; after the end of the thread an empty one, at once. What is not there at `give_up` need
   // not come any more. REQUIRES: Start succeeded.
   std::future<std::vector<SessionRecord>> ListSessions(size_t most, TimePoint give_up);
+  // Whether the thread is through.
+  bool finished() const { return finished_.load(std::memory_order_acquire); }
   // Waits for the end of the thread (Post kStopAccepting | kFinish first).
   void Join();
 
  private:
+  // The worker's share of a listener.
+  struct Listener {
+    std::unique_ptr<ListenerRoute> route;
+    bool forget = false;  // as soon as it is not needed for a socket that is being left
+    SharedListener& shared() const { return *route->shared; }
+  };
   struct Acceptor {
-    WorkerListener* listener;
-    UniqueFd socket;
+    std::shared_ptr<ListeningSocket> socket;  // none: the place is free
+    Listener* listener = nullptr;
+    bool leaving = false;     // to be let go of, once nothing is armed and, if it is `draining`, its accept queue is empty
+    bool draining = false;
     bool armed = false;       // an accept is armed and its final completion has not come
     bool single = false;      // the armed accept takes one connection
     bool cancelling = false;  // its cancel was requested
-    uint32_t drained = 0;     // connections taken from the accept queue since accepting stopped
+    uint32_t drained = 0;     // connections taken from the accept queue since it is draining
   };
   // Accepted, and admitted by the limits, but there are no file descriptors for its server's side yet.
   struct WaitingClient {
-    WorkerListener* listener;
+    Listener* listener;
     UniqueFd socket;
   };
 
@@ -122,15 +122,23 @@ class Worker final : private SessionObserver {
 
   void OnWake();
   void OnCommands(uint32_t commands);
+  void Carry(WorkerUpdate& update);
+  void ReplaceRoute(std::unique_ptr<ListenerRoute> route);
+  void Retire(std::unique_ptr<ListenerRoute> route);
+  void DropUnusedRoutes();
   void UpdateTimer();
   void OnTimer();
 
+  void AcceptFrom(const std::vector<WorkerUpdate::Acceptance>& sockets);
+  Acceptor& FreeAcceptor();
+  void Leave(Acceptor& acceptor, bool drain);
+  void UpdateTakes();
   void ArmAccept(uint32_t index);
   void OnAccept(const Completion& completion);
-  void Admit(WorkerListener& listener, int client);
-  bool HandOver(const WorkerListener& listener, int client);
+  void Admit(Listener& listener, int client, bool may_hand_over);
+  bool HandOver(const Listener& listener, int client);
   void TakeIn(std::vector<Inbox::Client> clients);
-  void Refuse(WorkerListener& listener, int client, CloseReason reason, const ConnectionLimit& limit, LogLimiter& log);
+  void Refuse(Listener& listener, int client, CloseReason reason, const ConnectionLimit& limit, LogLimiter& log);
   void PauseAccepting(int error);
   void ResumeAccepting();
   void DropWaiting(CloseReason reason);
@@ -138,16 +146,14 @@ class Worker final : private SessionObserver {
   void CancelAccept(uint32_t index);
   void CancelAccepts();
   void DrainAcceptQueue(Acceptor& acceptor);
-  void DrainAcceptQueues();
-  bool AllListeningClosed() const;
+  void LetGo();
 
-  void OnClosed(const Route& route, CloseReason reason, Duration lifetime) override;
+  void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   void OnOutOfFiles() override;
 
   const Options options_;
-  std::vector<WorkerListener> listeners_;
   WorkerShared& shared_;
   WorkerCells& cells_;
   std::thread thread_;
@@ -155,6 +161,7 @@ class Worker final : private SessionObserver {
   // Written by any thread.
   Inbox& inbox_;  // the ring watches its wake-up
   std::atomic<uint32_t> commands_{0};
+  std::atomic<WorkerUpdate*> update_{nullptr};  // owned by whoever takes it
   SessionListing listing_;
 
   // The worker thread's own.
@@ -162,7 +169,13 @@ class Worker final : private SessionObserver {
   std::unique_ptr<RingIo> io_;
   std::unique_ptr<RingTimer> timer_;
   std::unique_ptr<Sessions> sessions_;
+  std::map<uint32_t, Listener> listeners_;  // by number
+  std::vector<std::unique_ptr<ListenerRoute>> retired_;
+  bool drop_routes_ = false;  // the last session of a retired route has ended
   std::vector<Acceptor> acceptors_;
+  uint32_t leaving_ = 0;  // acceptors
+  std::unique_ptr<WorkerUpdate> carried_;  // carried out, but for sockets that are still being left
+  Duration busy_poll_;
   std::deque<WaitingClient> waiting_;
   bool accepting_ = true;
   bool paused_ = false;
@@ -172,6 +185,8 @@ class Worker final : private SessionObserver {
   std::optional<CloseReason> cut_;  // sessions were cut: nobody is let in any more
   uint32_t turn_ = 0;
   uint64_t counted_enters_ = 0;
+
+  std::atomic<bool> finished_{false};  // written by the worker, read by any thread
 };
 
 }  // namespace ringmain

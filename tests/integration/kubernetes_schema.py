@@ -60,5 +60,6 @@ KINDS = {
         ["apiVersion", "kind", "resources"], apiVersion={"const": "kustomize.config.k8s.io/v1beta1"},
         kind={"const": "Kustomization"}, namespace=NAME, resources=items(TEXT),
         configMapGenerator=items(record(["name", "files"], name=NAME, files=items(TEXT))),
+        generatorOptions=record([], disableNameSuffixHash={"type": "boolean"}),
         images=items(record(["name"], name=TEXT, newName=TEXT, newTag=TEXT))),
 }

@@ -96,6 +96,30 @@ TEST_F(Closing, StaleCompletionsAreDropped) {
   EXPECT_EQ(session.server->accepted, 500u);
 }
 
+TEST_F(Closing, OnlyThoseOfAServerThatIsRemoved) {
+  Start({.servers = 2});
+  SimSession& first = Established();
+  SimSession& second = Established();
+  ASSERT_NE(first.server->server, second.server->server);
+  world_->io().PeerSends(*first.client, 100);
+  world_->sessions().CloseThoseOf(world_->upstream().server(first.server->server), CloseReason::kServerRemoved);
+  RunUntilQuiet();
+  EXPECT_TRUE(first.closed);
+  EXPECT_EQ(world_->closed(CloseReason::kServerRemoved), 1u);
+  world_->io().PeerSends(*second.client, 100);
+  RunUntilQuiet();
+  EXPECT_EQ(second.server->accepted, 100u) << "the other goes on";
+}
+
+TEST_F(Closing, ALowerHighWaterHoldsFromTheNextReceive) {
+  Start({.high_water = 16 * 4096});
+  SimSession& session = Established();
+  world_->sessions().SetHighWater(1);  // raised to more than two buffers
+  world_->io().PeerSends(*session.client, 1 << 20);
+  RunUntilQuiet();
+  EXPECT_LE(session.client->taken - session.server->accepted, 3u * 4096);
+}
+
 TEST_F(Closing, StaleCompletionGivesItsBufferBack) {
   Start();
   SimSession& session = Established();

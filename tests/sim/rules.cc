@@ -38,11 +38,11 @@ void Rules::OnCompletion(const Completion& completion) {
 void Rules::OnConnectFailed(size_t server, ConnectFailure failure) {
   if (failure == ConnectFailure::kNoLocalAddress) {
     no_local_address_ = true;
-    const Server& target = world_.upstream().server(server);
-    for (const SocketAddress& source : target.sources())
+    std::span<const SocketAddress> sources = world_.upstream().sources(server);
+    for (const SocketAddress& source : sources)
       world_.report().Expect(world_.io().NoPort(server, source.host()) || world_.io().Missing(source.host()),
                              "no_local_address though ", source.host(), " was not tried");
-    world_.report().Expect(!target.sources().empty() || world_.io().NoPort(server, ""), "no_local_address untried");
+    world_.report().Expect(!sources.empty() || world_.io().NoPort(server, ""), "no_local_address untried");
   }
   seen_failures_.resize(world_.options().servers);
   ++seen_failures_[server][static_cast<size_t>(failure)];
@@ -82,6 +82,7 @@ void Rules::OnClosed(CloseReason reason) {
       return;
     case CloseReason::kShutdown:
     case CloseReason::kDrainTimeout:
+    case CloseReason::kServerRemoved:
       CheckCut(*session);
       return;
     default:

@@ -102,7 +102,7 @@ void World::SetServerUp(size_t server, bool up) {
   upstream_.server(server).set_up(up);
 }
 
-void World::OnClosed(const Route&, CloseReason reason, Duration) { rules_.OnClosed(reason); }
+void World::OnClosed(Route&, CloseReason reason, Duration) { rules_.OnClosed(reason); }
 
 void World::OnConnectFailed(const Route&, uint16_t server, ConnectFailure failure, int error) {
   report_.Trace("connect failed server=", server, " ", std::string(ToString(failure)), " error=", error);

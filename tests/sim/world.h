@@ -68,7 +68,7 @@ class World final : public SessionObserver {
   bool health_changed() const { return health_changed_; }
   Rules& rules() { return rules_; }
 
-  void OnClosed(const Route& route, CloseReason reason, Duration lifetime) override;
+  void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   void OnOutOfFiles() override {}

@@ -58,7 +58,7 @@ bool HasLine(const std::string& response, const std::string& line) {
 }
 
 std::unique_ptr<AdminServer> StartOrDie(Sample& sample) {
-  auto server = AdminServer::Start(sample.View());
+  auto server = sample.Start();
   EXPECT_TRUE(server.ok()) << server.status();
   return server.ok() ? *std::move(server) : nullptr;
 }
@@ -116,7 +116,7 @@ TEST(AdminServer, PostIsGuarded) {
 
 TEST(AdminServer, MetricsListenerIsApart) {
   Sample sample;
-  sample.config->metrics_listen = Address("0.0.0.0:0");
+  sample.metrics = Address("0.0.0.0:0");
   auto server = StartOrDie(sample);
   ASSERT_TRUE(server->metrics_address().has_value());
   EXPECT_NE(server->metrics_address()->port(), server->admin_address().port());
@@ -178,15 +178,15 @@ TEST(AdminServer, AnOccupiedPortIsNamed) {
   Sample first;
   auto server = StartOrDie(first);
   Sample second;
-  second.config->admin_listen = server->admin_address();
-  auto refused = AdminServer::Start(second.View());
+  second.admin = server->admin_address();
+  auto refused = second.Start();
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().message(), "admin: " + server->admin_address().ToString() +
                                             " is already in use; set admin.listen (or --admin) to a free address");
 
-  second.config->admin_listen = Address("127.0.0.1:0");
-  second.config->metrics_listen = server->admin_address();
-  refused = AdminServer::Start(second.View());
+  second.admin = Address("127.0.0.1:0");
+  second.metrics = server->admin_address();
+  refused = second.Start();
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().message(), "metrics: " + server->admin_address().ToString() +
                                             " is already in use; set metrics.listen to a free address");
@@ -194,8 +194,8 @@ TEST(AdminServer, AnOccupiedPortIsNamed) {
 
 TEST(AdminServer, AForeignAddressIsNamed) {
   Sample sample;
-  sample.config->admin_listen = Address("192.0.2.1:9900");  // TEST-NET-1 (RFC 5737)
-  auto refused = AdminServer::Start(sample.View());
+  sample.admin = Address("192.0.2.1:9900");  // TEST-NET-1 (RFC 5737)
+  auto refused = sample.Start();
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.status().message(),
             "admin: 192.0.2.1:9900 is not an address of this machine; set admin.listen (or --admin) to one that is");
@@ -203,8 +203,8 @@ TEST(AdminServer, AForeignAddressIsNamed) {
 
 TEST(AdminServer, Ipv6IsServedOrRefusedClearly) {
   Sample sample;
-  sample.config->admin_listen = Address("[::1]:0");
-  auto server = AdminServer::Start(sample.View());
+  sample.admin = Address("[::1]:0");
+  auto server = sample.Start();
   if (server.ok()) {
     EXPECT_TRUE(Get((*server)->admin_address(), "/healthz").starts_with("HTTP/1.1 200 "));
   } else {
@@ -222,8 +222,8 @@ TEST(AdminServer, StopsAtOnceAndFreesThePort) {
   auto begin = Clock::now();
   server.reset();
   EXPECT_LT(Clock::now() - begin, seconds(1));  // civetweb alone takes 2 s
-  sample.config->admin_listen = address;
-  EXPECT_TRUE(AdminServer::Start(sample.View()).ok());
+  sample.admin = address;
+  EXPECT_TRUE(sample.Start().ok());
 }
 
 }  // namespace

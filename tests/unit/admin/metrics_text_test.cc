@@ -34,11 +34,11 @@ TEST(MetricsText, AddsUpWorkers) {
   sample.server(0).cells[1].connects.Add(7);
   sample.server(0).cells[0].connect_failures[static_cast<size_t>(ConnectFailure::kRefused)].Add(2);
   sample.server(1).health.failed.Add(5);
-  sample.upstream.server(0).Reserve();
-  sample.upstream.server(1).set_up(false);
-  sample.board.workers[1].enters.Add(9);
-  sample.board.workers[0].buffers_held.Set(6);
-  sample.board.workers[1].relays[static_cast<size_t>(RelayMode::kSpliced)].Set(3);
+  sample.upstream->server(0).Reserve();
+  sample.upstream->server(1).set_up(false);
+  sample.workers[1].enters.Add(9);
+  sample.workers[0].buffers_held.Set(6);
+  sample.workers[1].relays[static_cast<size_t>(RelayMode::kSpliced)].Set(3);
 
   ExpectLines(
       RenderMetrics(sample.View()),
@@ -85,13 +85,13 @@ TEST(MetricsText, ExportsEveryReasonFromTheStart) {
 
 TEST(MetricsText, HistogramsAreCumulativeAndInSeconds) {
   Sample sample;
-  auto& metrics = *sample.board.upstreams[0];
+  auto& metrics = *sample.upstream_metrics;
   metrics.cells[0].connect_duration.Observe(std::chrono::microseconds(50));   // <= 0.0001
   metrics.cells[0].connect_duration.Observe(std::chrono::microseconds(250));  // <= 0.00025: bounds are inclusive
   metrics.cells[1].connect_duration.Observe(std::chrono::milliseconds(700));  // <= 5
   metrics.cells[1].connect_duration.Observe(std::chrono::seconds(6));         // above the last bound
   sample.listener(1).duration.Observe(std::chrono::minutes(2));
-  sample.board.workers[1].loop_turn.Observe(std::chrono::microseconds(3));
+  sample.workers[1].loop_turn.Observe(std::chrono::microseconds(3));
 
   ExpectLines(RenderMetrics(sample.View()),
               {

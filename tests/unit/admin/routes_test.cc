@@ -131,6 +131,9 @@ TEST(StatusJson, ListsSessions) {
   established.idle = std::chrono::microseconds(1499);
   established.relays[0] = {RelayMode::kSpliced, ReceiveKind::kPoll, true, 1ull << 40, 1000, 24};
   established.relays[1].receive = ReceiveKind::kMultishot;
+  auto route = std::make_shared<RouteNames>();
+  *route = {"tunnel", "echo", {"127.0.0.1:7001", "unix:/run/\"b\".sock"}};
+  connecting.route = established.route = route;
   sample.sessions = {2077, {connecting, established}, {0}};
 
   auto status = nlohmann::json::parse(RenderStatusJson(sample.View(), 5));
@@ -154,18 +157,46 @@ TEST(StatusJson, ListsSessions) {
     ]})"));
 }
 
+TEST(Routes, AReloadSaysWhatCameOfIt) {
+  Sample sample;
+  auto post = [&] {
+    return Route(sample.View(), RouteSet::kAll,
+                 {.method = "POST",
+                  .path = "/api/v1/reload",
+                  .host = "127.0.0.1:9900",
+                  .content_type = "application/json",
+                  .bound = Address("127.0.0.1:9900")});
+  };
+  using Outcome = ReloadResult::Outcome;
+  sample.reload = {Outcome::kReloaded, {"workers: 1 -> 2"}, {"x"}, {}};
+  EXPECT_EQ(post().status, 200);
+  EXPECT_EQ(nlohmann::json::parse(post().body),
+            nlohmann::json::parse(R"({"result": "reloaded", "changes": ["workers: 1 -> 2"], "next_start": ["x"], "errors": []})"));
+  sample.reload = {Outcome::kUnchanged, {}, {}, {}};
+  EXPECT_EQ(post().status, 200);
+  sample.reload = {Outcome::kFailed, {}, {}, {"f:1:2: no"}};
+  EXPECT_EQ(post().status, 422);
+  EXPECT_EQ(nlohmann::json::parse(post().body)["errors"][0], "f:1:2: no");
+  sample.reload = {Outcome::kRefused, {}, {}, {"ending"}};
+  EXPECT_EQ(post().status, 409);
+  HttpResponse get = Route(sample.View(), RouteSet::kAll, Request("GET", "/api/v1/reload"));
+  EXPECT_EQ(get.status, 405);
+  EXPECT_EQ(get.allow, "POST");
+  EXPECT_EQ(Route(sample.View(), RouteSet::kMetrics, Request("POST", "/api/v1/reload")).status, 404);
+}
+
 TEST(StatusJson, SaysWhatIs) {
   Sample sample;
   sample.listener(0).accepted.Add(5);
   sample.listener(1).active.Add(2);
   sample.listener(1).closed[static_cast<size_t>(CloseReason::kIdleTimeout)].Add(3);
-  sample.upstream.server(0).Reserve();
-  sample.upstream.server(1).set_up(false);
+  sample.upstream->server(0).Reserve();
+  sample.upstream->server(1).set_up(false);
   sample.server(0).cells[0].connects.Add(8);
   sample.server(1).cells[1].connect_failures[static_cast<size_t>(ConnectFailure::kTimeout)].Add(1);
-  sample.board.workers[1].accept_paused.Set(1);
-  sample.board.workers[1].completions.Add(11);
-  sample.board.workers[1].relays[static_cast<size_t>(RelayMode::kSpliced)].Set(3);
+  sample.workers[1].accept_paused.Set(1);
+  sample.workers[1].completions.Add(11);
+  sample.workers[1].relays[static_cast<size_t>(RelayMode::kSpliced)].Set(3);
   sample.draining = true;
 
   auto status = nlohmann::json::parse(RenderStatusJson(sample.View()));
@@ -180,6 +211,7 @@ TEST(StatusJson, SaysWhatIs) {
   ASSERT_EQ(status["listeners"].size(), 1u);
   const auto& listener = status["listeners"][0];
   EXPECT_EQ(listener["name"], "tunnel");
+  EXPECT_EQ(listener["state"], "active");
   EXPECT_EQ(listener["addresses"], nlohmann::json::array({"127.0.0.1:8080"}));
   EXPECT_EQ(listener["upstream"], "echo");
   EXPECT_EQ(listener["connections_total"], 5);

@@ -19,15 +19,21 @@ class NoBalancer final : public Balancer {
 };
 
 struct Sample {
-  Sample() : upstream(EchoConfig(), std::make_unique<NoBalancer>()) {
-    config->admin_listen = Address("127.0.0.1:0");
-    config->listeners.push_back({.name = "tunnel", .listen = {Address("127.0.0.1:0")}, .upstream = "echo"});
-    config->upstreams.push_back(upstream.config());
-    board.listeners.push_back(std::make_unique<ListenerMetrics>("tunnel", kWorkers));
-    board.upstreams.push_back(std::make_unique<UpstreamMetrics>("echo", kWorkers));
-    for (const ServerConfig& server : upstream.config().servers) {
-      board.upstreams[0]->servers.push_back(std::make_unique<ServerMetrics>(server.address.ToString(), kWorkers));
+  Sample() {
+    auto now = std::make_shared<Layout>();
+    now->listeners.push_back({{.name = "tunnel", .listen = {Address("127.0.0.1:0")}, .upstream = "echo"},
+                              {Address("127.0.0.1:8080")},
+                              listener_metrics});
+    UpstreamLayout& echo = now->upstreams.emplace_back();
+    echo.upstream = upstream;
+    echo.metrics = upstream_metrics;
+    for (size_t i = 0; i < upstream->size(); ++i) {
+      server_metrics.push_back(std::make_shared<ServerMetrics>(upstream->server(i).name(), kWorkers));
+      echo.servers.push_back({upstream->servers()[i], server_metrics[i], upstream->weight(i)});
     }
+    now->max_connections = 1000;
+    now->workers = {{0, false}, {1, false}};
+    layout = std::move(now);
   }
 
   static UpstreamConfig EchoConfig() {
@@ -39,32 +45,42 @@ struct Sample {
   }
 
   AdminView View() {
-    return {.config = config,
-            .board = &board,
-            .upstreams = {&upstream},
-            .listener_addresses = {{Address("127.0.0.1:8080")}},
-            .max_connections = 1000,
+    return {.layout = [this] { return layout; },
+            .workers = &workers,
+            .reloads = &reloads,
+            .config_file = "/etc/ringmain.yaml",
             .features = "multishot defer_taskrun",
             .start_time = std::chrono::system_clock::time_point(std::chrono::milliseconds(1'700'000'000'500)),
             .ready = &ready,
             .draining = &draining,
-            .list_sessions = [this](uint32_t most) {
-              asked_for = most;
-              return sessions;
-            }};
+            .list_sessions =
+                [this](uint32_t most) {
+                  asked_for = most;
+                  return sessions;
+                },
+            .reload = [this] { return reload; }};
   }
 
-  ListenerCells& listener(size_t worker) { return board.listeners[0]->cells[worker]; }
-  ServerMetrics& server(size_t i) { return *board.upstreams[0]->servers[i]; }
+  auto Start() { return AdminServer::Start(View(), admin, metrics); }
+
+  ListenerCells& listener(size_t worker) { return listener_metrics->cells[worker]; }
+  ServerMetrics& server(size_t i) { return *server_metrics[i]; }
 
   static constexpr size_t kWorkers = 2;
-  std::shared_ptr<Config> config = std::make_shared<Config>();
-  Board board{kWorkers};
-  Upstream upstream;
+  SocketAddress admin = Address("127.0.0.1:0");
+  std::optional<SocketAddress> metrics;
+  PerWorker<WorkerCells> workers{kWorkers};
+  ReloadCells reloads;
+  std::shared_ptr<ListenerMetrics> listener_metrics = std::make_shared<ListenerMetrics>("tunnel", kWorkers);
+  std::shared_ptr<UpstreamMetrics> upstream_metrics = std::make_shared<UpstreamMetrics>("echo", kWorkers);
+  std::vector<std::shared_ptr<ServerMetrics>> server_metrics;
+  std::shared_ptr<Upstream> upstream = std::make_shared<Upstream>(EchoConfig(), std::make_unique<NoBalancer>());
+  std::shared_ptr<const Layout> layout;
   std::atomic<bool> ready{true};
   std::atomic<bool> draining{false};
   SessionList sessions;                // what workers answer
   std::atomic<uint32_t> asked_for{0};  // sessions, the last time
+  ReloadResult reload;                 // what a reload results in
 };
 
 }  // namespace ringmain

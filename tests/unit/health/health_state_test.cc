@@ -41,6 +41,18 @@ TEST(HealthState, OneIsEnoughIfSoConfigured) {
   EXPECT_EQ(Feed(state, "-+-+"), "DUDU");
 }
 
+TEST(HealthState, NewThresholdsHoldForTheResultsInARow) {
+  HealthState state(2, 5);
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(state.OnFailure().has_value());
+  state.SetThresholds(2, 2);
+  EXPECT_TRUE(state.up()) << "only a result flips";
+  EXPECT_EQ(state.OnFailure(), Flip::kDown);
+  HealthState down(2, 3, false);
+  EXPECT_FALSE(down.up());
+  EXPECT_FALSE(down.OnSuccess().has_value());
+  EXPECT_EQ(down.OnSuccess(), Flip::kUp);
+}
+
 TEST(HealthState, NeverFlipsOnFewerResults) {
   std::mt19937 random(11);
   for (uint32_t rise = 1; rise <= 5; ++rise) {

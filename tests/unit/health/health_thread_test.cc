@@ -89,20 +89,24 @@ class HealthThreadTest : public testing::Test {
     UpstreamConfig config;
     config.name = name;
     config.health_check = check;
-    auto metrics = std::make_unique<UpstreamMetrics>(name, 1);
-    for (const SocketAddress& address : servers) {
-      config.servers.push_back({address, 1});
-      metrics->servers.push_back(std::make_unique<ServerMetrics>(address.ToString(), 1));
-    }
-    board_.upstreams.push_back(std::move(metrics));
+    for (const SocketAddress& address : servers) config.servers.push_back({address, 1});
     upstreams_.push_back(std::make_unique<Upstream>(config, nullptr));
+    std::vector<std::shared_ptr<ServerMetrics>>& metrics = metrics_.emplace_back();
+    for (const SocketAddress& address : servers) metrics.push_back(std::make_shared<ServerMetrics>(address.ToString(), 1));
+  }
+  std::vector<ProbeTarget> Targets() {
+    std::vector<ProbeTarget> targets;
+    for (size_t u = 0; u < upstreams_.size(); ++u)
+      for (size_t i = 0; upstreams_[u]->config().health_check.has_value() && i < upstreams_[u]->size(); ++i)
+        targets.push_back({upstreams_[u]->name(), upstreams_[u]->servers()[i], metrics_[u][i],
+                           *upstreams_[u]->config().health_check, {}});
+    return targets;
   }
   void Start(const Features& features = features_) {
-    std::vector<Upstream*> all;
-    for (auto& upstream : upstreams_) all.push_back(upstream.get());
-    auto health = HealthThread::Start(all, board_, features);
-    ASSERT_TRUE(health.ok()) << health.status();
-    health_ = std::move(*health);
+    health_ = std::make_unique<HealthThread>(features);
+    absl::Status status = health_->Start();
+    ASSERT_TRUE(status.ok()) << status;
+    health_->Check(Targets());
   }
   // How long the destructor takes.
   Duration Stop() {
@@ -111,20 +115,30 @@ class HealthThreadTest : public testing::Test {
     return Clock::now() - before;
   }
   Server& server(size_t i = 0) { return upstreams_[0]->server(i); }
-  HealthCells& cells(size_t i = 0) { return board_.upstreams[0]->servers[i]->health; }
+  HealthCells& cells(size_t i = 0) { return metrics_[0][i]->health; }
 
   static constexpr HealthCheckConfig kFast = {HealthCheckType::kTcp, milliseconds(20), milliseconds(2000), 2, 3};
 
   static inline Features features_;
-  Board board_{1};
+  std::vector<std::vector<std::shared_ptr<ServerMetrics>>> metrics_;
   std::vector<std::unique_ptr<Upstream>> upstreams_;
   std::unique_ptr<HealthThread> health_;
 };
 
-TEST_F(HealthThreadTest, NoThreadIfNothingIsChecked) {
-  AddUpstream("plain", {SocketAddress::Parse("127.0.0.1:1").value()}, std::nullopt);
+TEST_F(HealthThreadTest, WhatIsCheckedMayChange) {
+  Listener good, bad;
+  good.Open();
+  AddUpstream("echo", {good.address(), bad.address()}, kFast);
   Start();
-  EXPECT_FALSE(health_->running());
+  EXPECT_TRUE(Becomes([&] { return !server(1).up() && cells(0).succeeded.value() > 2; }));
+  std::vector<ProbeTarget> one = Targets();
+  one.pop_back();
+  health_->Check(one);
+  EXPECT_TRUE(Becomes([&] { return server(1).up(); })) << "not checked any more";
+  uint64_t before = cells(0).succeeded.value();
+  EXPECT_TRUE(Becomes([&] { return cells(0).succeeded.value() > before + 2; }));
+  health_->Check(Targets());
+  EXPECT_TRUE(Becomes([&] { return !server(1).up(); }));
 }
 
 TEST_F(HealthThreadTest, FollowsAServerDownAndUp) {
@@ -168,7 +182,7 @@ TEST_F(HealthThreadTest, EachServerOfEachUpstreamOnItsOwn) {
   }));
   EXPECT_TRUE(server(0).up() && server(2).up() && server(3).up());
   EXPECT_TRUE(upstreams_[1]->server(0).up()) << "not checked";
-  EXPECT_EQ(board_.upstreams[1]->servers[0]->health.failed.value(), 0u);
+  EXPECT_EQ(metrics_[1][0]->health.failed.value(), 0u);
   health_.reset();
   std::filesystem::remove_all(directory);
 }

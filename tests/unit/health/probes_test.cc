@@ -85,7 +85,7 @@ class ProbesTest : public testing::Test {
     for (const std::string& source : sources) config_.source_addresses.push_back(SocketAddress::ParseHost(source).value());
     for (const std::string& address : addresses) config_.servers.push_back({SocketAddress::Parse(address).value(), 1});
     upstream_.emplace(config_, nullptr);
-    cells_ = std::vector<HealthCells>(addresses.size());
+    for (const std::string& address : addresses) metrics_.push_back(std::make_shared<ServerMetrics>(address, 1));
   }
   ~ProbesTest() override {
     if (!probes_.has_value()) return;
@@ -96,10 +96,16 @@ class ProbesTest : public testing::Test {
   }
 
   void Begin(HealthCheckConfig check, uint64_t seed = 1) {
+    probes_.emplace(io_, seed, now_);
+    probes_->Check(Targets(check), now_);
+  }
+  std::vector<ProbeTarget> Targets(HealthCheckConfig check) {
     std::vector<ProbeTarget> targets;
-    for (size_t i = 0; i < upstream_->size(); ++i)
-      targets.push_back({"echo", &upstream_->server(i), &cells_[i], check});
-    probes_.emplace(targets, io_, seed, now_);
+    for (size_t i = 0; i < upstream_->size(); ++i) {
+      std::span<const SocketAddress> sources = upstream_->sources(i);
+      targets.push_back({"echo", upstream_->servers()[i], metrics_[i], check, {sources.begin(), sources.end()}});
+    }
+    return targets;
   }
   // Lets time pass in the steps the probes ask for.
   void Pass(Duration time) {
@@ -128,7 +134,7 @@ class ProbesTest : public testing::Test {
   FakeIo io_;
   UpstreamConfig config_;
   std::optional<Upstream> upstream_;
-  std::vector<HealthCells> cells_;
+  std::vector<std::shared_ptr<ServerMetrics>> metrics_;
   std::optional<Probes> probes_;
 };
 
@@ -139,8 +145,8 @@ TEST_F(ProbesTest, SuccessConnectsAndResets) {
   EXPECT_EQ(io_.connects[0].address, "127.0.0.1:7001");
   Complete(0, 0);
   EXPECT_EQ(io_.resets, 1);
-  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
-  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.succeeded.value(), 1u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 0u);
   EXPECT_TRUE(server().up());
 }
 
@@ -159,13 +165,50 @@ TEST_F(ProbesTest, GoesDownAfterFallAndUpAfterRiseAndLogsEachOnce) {
   EXPECT_TRUE(server().up());
   Answer(0, 0);
   std::string log = testing::internal::GetCapturedStderr();
-  EXPECT_EQ(cells_[0].failed.value(), 8u);
-  EXPECT_EQ(cells_[0].succeeded.value(), 3u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 8u);
+  EXPECT_EQ(metrics_[0]->health.succeeded.value(), 3u);
   std::string down = "server down upstream=echo server=127.0.0.1:7001 reason=\"connection refused\"";
   std::string up = "server up upstream=echo server=127.0.0.1:7001";
   EXPECT_NE(log.find(down), std::string::npos) << log;
   EXPECT_NE(log.find(up), std::string::npos) << log;
   EXPECT_EQ(std::count(log.begin(), log.end(), '\n'), 2) << log;
+}
+
+TEST_F(ProbesTest, WhatStaysIsCheckedOnAsItStands) {
+  Begin(kCheck);
+  for (int i = 0; i < 2; ++i) Answer(0, -ECONNREFUSED);
+  for (int i = 0; i < 50; ++i) probes_->Check(Targets(kCheck), now_);
+  EXPECT_LE(io_.connects.size(), 3u) << "checked anew at each change";
+  Answer(0, -ECONNREFUSED);
+  EXPECT_FALSE(server().up()) << "two of three failures were known";
+  probes_->Check(Targets(kCheck), now_);
+  EXPECT_FALSE(server().up());
+  HealthCheckConfig quick = kCheck;
+  quick.rise = 1;
+  quick.interval = milliseconds(100);
+  probes_->Check(Targets(quick), now_);
+  Pass(milliseconds(150));
+  Complete(0, 0);
+  EXPECT_TRUE(server().up()) << "the new rise and interval hold";
+}
+
+TEST_F(ProbesTest, WhatIsNotCheckedAnyMoreIsUp) {
+  Begin(kCheck);
+  for (int i = 0; i < 3; ++i) Answer(0, -ECONNREFUSED);
+  EXPECT_FALSE(server().up());
+  for (int i = 0; i < 10000 && io_.armed.empty(); ++i) Pass(milliseconds(8));
+  probes_->Check({}, now_);
+  EXPECT_TRUE(server().up());
+  EXPECT_EQ(io_.cancelled.size(), 1u);
+  probes_->Check(Targets(kCheck), now_);  // it comes back while the old probe's connect is still armed
+  EXPECT_EQ(probes_->armed(), 1u);
+  Complete(0, -ECONNREFUSED);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 3u) << "not a result";
+  EXPECT_TRUE(io_.open.empty());
+  for (int i = 0; i < 3; ++i) Answer(1, -ECONNREFUSED);
+  EXPECT_FALSE(server().up());
+  probes_->Check({}, now_);
+  EXPECT_FALSE(probes_->NextWakeUp().has_value());
 }
 
 TEST_F(ProbesTest, TimesOutCancelsAndWaitsForTheFinalCompletion) {
@@ -185,10 +228,10 @@ TEST_F(ProbesTest, TimesOutCancelsAndWaitsForTheFinalCompletion) {
   Pass(seconds(60));
   EXPECT_EQ(io_.connects.size(), 1u);
   EXPECT_EQ(io_.open.size(), 1u);
-  EXPECT_EQ(cells_[0].failed.value(), 1u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 1u);
   Complete(0, -ECANCELED);
   EXPECT_TRUE(io_.open.empty());
-  EXPECT_EQ(cells_[0].failed.value(), 1u) << "counted twice";
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 1u) << "counted twice";
   Pass(milliseconds(16));
   EXPECT_EQ(io_.connects.size(), 2u);
 }
@@ -198,8 +241,8 @@ TEST_F(ProbesTest, ASuccessThatCrossesTheCancelDoesNotCountAsWell) {
   Pass(Probes::kFirstProbesWithin + kCheck.timeout + milliseconds(16));
   ASSERT_EQ(io_.cancelled.size(), 1u);
   Complete(0, 0);
-  EXPECT_EQ(cells_[0].failed.value(), 1u);
-  EXPECT_EQ(cells_[0].succeeded.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 1u);
+  EXPECT_EQ(metrics_[0]->health.succeeded.value(), 0u);
 }
 
 TEST_F(ProbesTest, StaleCompletionsAreDropped) {
@@ -210,7 +253,7 @@ TEST_F(ProbesTest, StaleCompletionsAreDropped) {
   ASSERT_EQ(io_.armed.size(), 1u);
   probes_->Handle({io_.connects[0].token, -ECONNREFUSED}, now_);
   EXPECT_EQ(probes_->armed(), 1u);
-  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 0u);
 }
 
 TEST_F(ProbesTest, IntervalsAreJitteredWithinATenth) {
@@ -246,12 +289,12 @@ TEST_F(ProbesTest, OutOfFilesSaysNothingAboutTheServer) {
   std::string log = testing::internal::GetCapturedStderr();
   EXPECT_NE(log.find("health checks skipped reason=\"too many open files\""), std::string::npos) << log;
   EXPECT_TRUE(server().up());
-  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 0u);
   io_.open_error = 0;
   Answer(0, -ENOBUFS);
   EXPECT_TRUE(server().up());
   Answer(0, 0);  // it goes on by itself
-  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
+  EXPECT_EQ(metrics_[0]->health.succeeded.value(), 1u);
   io_.open_error = EAFNOSUPPORT;
   Pass(milliseconds(2300));
   EXPECT_FALSE(server().up());
@@ -266,7 +309,7 @@ TEST_F(ProbesTest, StopCancelsWhatIsArmedAndCountsNothingMore) {
   EXPECT_FALSE(probes_->NextWakeUp().has_value());
   Complete(0, -ECANCELED);
   EXPECT_EQ(probes_->armed(), 0u);
-  EXPECT_EQ(cells_[0].failed.value() + cells_[0].succeeded.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.failed.value() + metrics_[0]->health.succeeded.value(), 0u);
 }
 
 // With nobody on the server's port the kernel may take that port to connect from.
@@ -278,7 +321,7 @@ TEST_F(ProbesTest, AConnectThatReachesItselfIsRefused) {
   std::string log = testing::internal::GetCapturedStderr();
   EXPECT_FALSE(server().up());
   EXPECT_NE(log.find("reason=\"connection refused\""), std::string::npos) << log;
-  EXPECT_EQ(cells_[0].failed.value(), 3u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 3u);
   EXPECT_EQ(io_.resets, 3);
 }
 
@@ -291,9 +334,9 @@ TEST_F(ProbesTest, NoFreeLocalPortSaysNothingAboutTheServer) {
   std::string log = testing::internal::GetCapturedStderr();
   EXPECT_NE(log.find("health checks skipped reason=\"cannot assign requested address\""), std::string::npos) << log;
   EXPECT_TRUE(server().up());
-  EXPECT_EQ(cells_[0].failed.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.failed.value(), 0u);
   Answer(0, 0);
-  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
+  EXPECT_EQ(metrics_[0]->health.succeeded.value(), 1u);
 }
 
 class SourceProbesTest : public ProbesTest {
@@ -319,9 +362,9 @@ TEST_F(SourceProbesTest, PassOverAddressesThatCannotBeHad) {
   EXPECT_EQ(io_.sources.back(), "::2");
   Answer(1, 0);
   EXPECT_EQ(io_.sources.back(), "::3");
-  EXPECT_EQ(cells_[0].succeeded.value(), 1u);
-  EXPECT_EQ(cells_[1].succeeded.value(), 1u);
-  EXPECT_EQ(cells_[0].failed.value() + cells_[1].failed.value(), 0u);
+  EXPECT_EQ(metrics_[0]->health.succeeded.value(), 1u);
+  EXPECT_EQ(metrics_[1]->health.succeeded.value(), 1u);
+  EXPECT_EQ(metrics_[0]->health.failed.value() + metrics_[1]->health.failed.value(), 0u);
 }
 
 TEST_F(SourceProbesTest, FailIfTheMachineHasNoneOfTheAddresses) {

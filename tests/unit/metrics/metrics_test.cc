@@ -27,6 +27,26 @@ TEST(PerWorker, CellsDoNotShareCacheLines) {
   EXPECT_GE(reinterpret_cast<char*>(&cells[1]) - reinterpret_cast<char*>(&cells[0]), 64);
 }
 
+TEST(PerWorker, GrowsWithoutMovingAnything) {
+  for (size_t first : {1, 2, 3}) {
+    PerWorker<Counter> cells(first);
+    std::vector<Counter*> before;
+    for (size_t workers = first; workers <= 40; workers += workers % 3 + 1) {
+      cells.Grow(workers);
+      ASSERT_EQ(cells.size(), workers);
+      for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(&cells[i], before[i]);
+      while (before.size() < workers) {
+        before.push_back(&cells[before.size()]);
+        EXPECT_EQ(before.back()->value(), 0u);
+        before.back()->Add(before.size());
+      }
+    }
+    for (size_t i = 0; i < before.size(); ++i) EXPECT_EQ(cells[i].value(), i + 1);
+    cells.Grow(1);
+    EXPECT_EQ(cells.size(), before.size()) << "it never shrinks";
+  }
+}
+
 TEST(Reasons, NamesAreDistinct) {
   EXPECT_EQ(std::set(kCloseReasonNames.begin(), kCloseReasonNames.end()).size(), kCloseReasons);
   EXPECT_EQ(ToString(CloseReason::kClientClosed), "client_closed");

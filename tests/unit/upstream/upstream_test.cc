@@ -39,7 +39,7 @@ TEST(UpstreamTest, GivesEachServerTheSourceAddressesOfItsFamily) {
   Upstream upstream(config, nullptr);
   auto sources = [&](size_t server) {
     std::vector<std::string> hosts;
-    for (const SocketAddress& source : upstream.server(server).sources()) hosts.push_back(source.host());
+    for (const SocketAddress& source : upstream.sources(server)) hosts.push_back(source.host());
     return hosts;
   };
   EXPECT_EQ(sources(0), (std::vector<std::string>{"::2", "::1"}));
@@ -95,10 +95,23 @@ TEST(Upstream, BuildsServersInTheOrderOfTheConfiguration) {
   EXPECT_EQ(upstream.name(), "test");
   EXPECT_EQ(upstream.server(0).name(), "127.0.0.1:7000");
   EXPECT_EQ(upstream.server(1).name(), "127.0.0.1:7001");
-  EXPECT_EQ(upstream.server(0).weight(), 3u);
+  EXPECT_EQ(upstream.weight(0), 3u);
   EXPECT_TRUE(upstream.server(0).up());
   EXPECT_EQ(upstream.server(0).active(), 0u);
   EXPECT_EQ(upstream.sequence().size(), 4u);
+}
+
+TEST(Upstream, ASuccessorSharesServersAndTurns) {
+  Upstream before(Configuration({3, 1}), nullptr);
+  before.server(1).Reserve();
+  uint64_t turn = before.NextTicket();
+  Upstream after(Configuration({1, 2, 1}), nullptr,
+                 {before.servers()[1], before.servers()[0], std::make_shared<Server>(SocketAddress::Parse("127.0.0.1:1").value())});
+  after.ContinueAfter(before);
+  EXPECT_EQ(after.server(0).active(), 1u);
+  EXPECT_EQ(after.weight(0), 1u);
+  EXPECT_EQ(before.weight(1), 1u);
+  EXPECT_EQ(after.NextTicket(), turn + 1);
 }
 
 TEST(Upstream, SharedCountsAreOnALineOfTheirOwn) {

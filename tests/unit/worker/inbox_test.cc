@@ -98,6 +98,19 @@ TEST(Inbox, WhatNobodyTookIsClosed) {
 }
 
 // Several workers offer while the owner takes and at some moment closes: each client is in one pair of hands.
+TEST(Inbox, OpensAgainForTheNextWorker) {
+  Inbox inbox;
+  UniqueFd socket(-1);
+  inbox.Close();
+  EXPECT_FALSE(inbox.Offer(socket, 1));
+  inbox.Open();
+  EXPECT_TRUE(inbox.Offer(socket, 2));
+  inbox.Open();
+  std::vector<Inbox::Client> clients = inbox.TakeAll();
+  ASSERT_EQ(clients.size(), 1u) << "opening an open one loses nothing";
+  EXPECT_EQ(clients[0].listener, 2u);
+}
+
 TEST(Inbox, NoClientIsLostOrDoubled) {
   constexpr int kGivers = 3, kEach = 5000;
   for (int taken_before_closing : {0, 1000, kGivers * kEach}) {

@@ -17,6 +17,30 @@ namespace {
 
 SocketAddress Address(const std::string& text) { return *SocketAddress::Parse(text); }
 
+absl::StatusOr<ListeningSockets> Open(const SocketAddress& address, uint32_t workers, seconds keepalive = {}) {
+  absl::StatusOr<ListeningSockets> sockets = BindListeningSockets(address, workers);
+  if (!sockets.ok()) return sockets;
+  absl::Status status = Listen(*sockets, 16, keepalive);
+  if (!status.ok()) return status;
+  return sockets;
+}
+
+// Connections made until `sockets` have this many in their accept queues together.
+std::vector<UniqueFd> Connect(const SocketAddress& address, int count) {
+  std::vector<UniqueFd> clients;
+  for (int i = 0; i < count; ++i) {
+    clients.emplace_back(socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+    EXPECT_EQ(connect(clients.back().get(), address.address(), address.length()), 0);
+  }
+  return clients;
+}
+
+int Accept(const ListeningSocket& socket) {
+  int accepted = 0;
+  while (UniqueFd(accept4(socket.fd.get(), nullptr, nullptr, 0)).valid()) ++accepted;
+  return accepted;
+}
+
 TEST(ConnectionLimit, ExactOverThreads) {
   ConnectionLimit limit(1000);
   std::atomic<int> acquired{0};
@@ -35,26 +59,27 @@ TEST(ConnectionLimit, ExactOverThreads) {
 }
 
 TEST(ListeningSockets, OnePerWorkerOnOnePort) {
-  auto sockets = OpenListeningSockets(Address("127.0.0.1:0"), 3, 16, {seconds(30)});
+  auto sockets = Open(Address("127.0.0.1:0"), 3, seconds(30));
   ASSERT_TRUE(sockets.ok()) << sockets.status();
   ASSERT_EQ(sockets->sockets.size(), 3u);
   EXPECT_NE(sockets->address.port(), 0);
-  for (const UniqueFd& fd : sockets->sockets) EXPECT_EQ(SocketAddress::OfSocket(fd.get())->port(), sockets->address.port());
+  for (const auto& socket : sockets->sockets)
+    EXPECT_EQ(SocketAddress::OfSocket(socket->fd.get())->port(), sockets->address.port());
 }
 
 TEST(ListeningSockets, OccupiedPortIsNamed) {
-  auto first = OpenListeningSockets(Address("127.0.0.1:0"), 2, 16, {});
-  auto second = OpenListeningSockets(first->address, 2, 16, {});
+  auto first = Open(Address("127.0.0.1:0"), 2);
+  auto second = Open(first->address, 2);
   ASSERT_FALSE(second.ok()) << "the port must not be shared with another set";
   EXPECT_NE(second.status().message().find(first->address.ToString()), absl::string_view::npos);
   EXPECT_NE(second.status().message().find("in use"), absl::string_view::npos);
 }
 
 TEST(ListeningSockets, AcceptedSocketsInheritTheirOptions) {
-  auto sockets = OpenListeningSockets(Address("127.0.0.1:0"), 1, 16, {seconds(17)});
+  auto sockets = Open(Address("127.0.0.1:0"), 1, seconds(17));
   UniqueFd client(socket(AF_INET, SOCK_STREAM, 0));
   ASSERT_EQ(connect(client.get(), sockets->address.address(), sockets->address.length()), 0);
-  UniqueFd accepted(accept4(sockets->sockets[0].get(), nullptr, nullptr, 0));
+  UniqueFd accepted(accept4(sockets->sockets[0]->fd.get(), nullptr, nullptr, 0));
   ASSERT_TRUE(accepted.valid());
   auto option = [&](int level, int name) {
     int value = 0;
@@ -72,14 +97,14 @@ TEST(ListeningSockets, StaleUnixPathIsReplacedALiveOneIsNot) {
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   SocketAddress address = Address("unix:" + folder + "/s");
   {
-    auto first = OpenListeningSockets(address, 2, 16, {});
+    auto first = Open(address, 2);
     ASSERT_TRUE(first.ok()) << first.status();
-    EXPECT_EQ(first->sockets.size(), 2u);
-    auto second = OpenListeningSockets(address, 2, 16, {});
+    EXPECT_EQ(first->sockets.size(), 1u) << "workers share it";
+    auto second = Open(address, 2);
     ASSERT_FALSE(second.ok());
     EXPECT_NE(second.status().message().find("in use"), absl::string_view::npos);
   }
-  EXPECT_TRUE(OpenListeningSockets(address, 1, 16, {}).ok()) << "nobody answers there any more";
+  EXPECT_TRUE(Open(address, 1).ok()) << "nobody answers there any more";
   unlink((folder + "/s").c_str());
   rmdir(folder.c_str());
 }
@@ -88,10 +113,10 @@ TEST(ListeningSockets, TheUnixPathOfASuccessorStays) {
   std::string folder = testing::TempDir() + "ringmain-unix-XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
   std::string path = folder + "/s";
-  auto first = OpenListeningSockets(Address("unix:" + path), 1, 16, {});
+  auto first = Open(Address("unix:" + path), 1);
   ASSERT_TRUE(first.ok()) << first.status();
   unlink(path.c_str());
-  auto successor = OpenListeningSockets(Address("unix:" + path), 1, 16, {});
+  auto successor = Open(Address("unix:" + path), 1);
   ASSERT_TRUE(successor.ok()) << successor.status();
   RemoveUnixPath(*first);
   EXPECT_EQ(access(path.c_str(), F_OK), 0);
@@ -100,8 +125,43 @@ TEST(ListeningSockets, TheUnixPathOfASuccessorStays) {
   rmdir(folder.c_str());
 }
 
+TEST(ListeningSockets, MoreMayJoin) {
+  auto sockets = Open(Address("127.0.0.1:0"), 1);
+  std::vector<UniqueFd> before = Connect(sockets->address, 8);
+  ASSERT_TRUE(BindMore(*sockets, 3).ok());
+  ASSERT_EQ(sockets->sockets.size(), 3u);
+  ASSERT_TRUE(Listen(*sockets, 4096, {}).ok());
+  std::vector<UniqueFd> after = Connect(sockets->address, 64);
+  EXPECT_GE(Accept(*sockets->sockets[0]), 8) << "what waited before still does";
+  EXPECT_GT(Accept(*sockets->sockets[1]) + Accept(*sockets->sockets[2]), 0);
+}
+
+TEST(ListeningSockets, AWildcardMayCoverAnAddressOfOurOwn) {
+  auto narrow = Open(Address("127.0.0.1:0"), 2);
+  SocketAddress everywhere = Address("0.0.0.0:1");
+  everywhere.set_port(narrow->address.port());
+  EXPECT_FALSE(BindListeningSockets(everywhere, 2).ok());
+  auto wide = BindListeningSockets(everywhere, 2, /*own_overlaps=*/true);
+  ASSERT_TRUE(wide.ok()) << wide.status();
+  EXPECT_EQ(wide->address, everywhere);
+  EXPECT_TRUE(Listen(*wide, 16, {}).ok());
+}
+
+TEST(ListeningSockets, KeepAliveMayBeTurnedOff) {
+  auto sockets = Open(Address("127.0.0.1:0"), 1, seconds(17));
+  auto on = [&] {
+    int value = -1;
+    socklen_t length = sizeof(value);
+    getsockopt(sockets->sockets[0]->fd.get(), SOL_SOCKET, SO_KEEPALIVE, &value, &length);
+    return value;
+  };
+  EXPECT_EQ(on(), 1);
+  ASSERT_TRUE(Listen(*sockets, 16, {}).ok());
+  EXPECT_EQ(on(), 0);
+}
+
 TEST(ListeningSockets, ForeignAddressIsNamed) {
-  auto sockets = OpenListeningSockets(Address("192.0.2.1:1"), 1, 16, {});
+  auto sockets = Open(Address("192.0.2.1:1"), 1);
   ASSERT_FALSE(sockets.ok());
   EXPECT_NE(sockets.status().message().find("192.0.2.1:1"), absl::string_view::npos);
 }

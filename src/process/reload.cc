@@ -1,0 +1,261 @@
+// How a configuration comes into force, at the start and at every reload: first everything that may fail, then the rest at once.
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "config/diff.h"
+#include "log/log.h"
+#include "process/process.h"
+
+namespace ringmain {
+namespace {
+
+// How often the file is looked at, and what is draining.
+constexpr Duration kTick = seconds(1);
+
+// Receive buffers of a worker: about eight fit into what one direction may hold, and 2 MiB of them wait in the kernel's ring. The ring
+// may grow to four times that where it is a small part of the memory there is.
+BufferPool::Options BufferOptions(const LimitsConfig& limits, uint64_t memory_bytes, uint32_t workers) {
+  constexpr uint64_t kSmallest = 4096, kLargest = 32 << 10, kRingBytes = 2 << 20;
+  BufferPool::Options options;
+  uint64_t bytes = std::clamp<uint64_t>(limits.buffer_per_direction_bytes / 8 / kSmallest * kSmallest, kSmallest, kLargest);
+  options.buffer_bytes = static_cast<uint32_t>(bytes);
+  options.ring_buffers = 64;
+  while (options.ring_buffers * bytes < kRingBytes) options.ring_buffers *= 2;
+  options.max_bytes = memory_bytes / workers;
+  options.max_ring_buffers = options.ring_buffers;
+  while (options.max_ring_buffers < 4 * options.ring_buffers && options.max_ring_buffers * bytes < options.max_bytes / 8)
+    options.max_ring_buffers *= 2;
+  return options;
+}
+
+// Kernel pipes of a worker, two file descriptors each: one for every 256 descriptors of the process, and no more than can be in use
+// while sinks are slow.
+uint16_t MaxPipes(uint64_t files, uint32_t workers) {
+  return static_cast<uint16_t>(std::min<uint64_t>(files / 256 / workers, 64));
+}
+
+std::vector<std::string> Lines(absl::string_view text) {
+  return absl::StrSplit(text, '\n', absl::SkipEmpty());
+}
+
+ReloadResult Failure(const absl::Status& status) {
+  return {.outcome = ReloadResult::Outcome::kFailed, .errors = Lines(status.message())};
+}
+
+}  // namespace
+
+// ---- A reload ----
+
+ReloadResult Process::Reload() {
+  if (config_file_.empty())
+    return {.outcome = ReloadResult::Outcome::kRefused,
+            .errors = {"there is no file to reload: the configuration came from the command line"}};
+  absl::StatusOr<std::string> text = ReadConfigFile(config_file_);
+  if (!text.ok()) return Failure(text.status());
+  watch_.Know(*text);
+  absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, config_file_);
+  if (!next.ok()) return Failure(next.status());
+  if (**next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
+  return Change(*std::move(next));
+}
+
+ReloadResult Process::Change(std::shared_ptr<const Config> next) {
+  ReloadResult result;
+  result.changes = DescribeChanges(*config_, *next);
+  uint32_t buffer_bytes = WorkerOptions(*config_).buffers.buffer_bytes;
+  if (WorkerOptions(*next).buffers.buffer_bytes != buffer_bytes)
+    result.next_start.push_back(absl::StrCat("limits.buffer_per_direction: receive buffers of ", buffer_bytes,
+                                             " bytes keep their size; a direction may hold at least two of them"));
+  Prepared prepared{std::move(next), {}};
+  try {
+    if (absl::Status status = Prepare(prepared); !status.ok()) return Failure(status);
+  } catch (const std::system_error& error) {  // std::thread
+    return Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
+  }
+  Commit(std::move(prepared));
+  return result;
+}
+
+// For the log and the metrics.
+ReloadResult Process::ReportedReload(bool quiet_if_unchanged) {
+  ReloadResult result = Reload();
+  bool unchanged = result.outcome == ReloadResult::Outcome::kUnchanged;
+  if (unchanged && quiet_if_unchanged) return result;
+  if (result.outcome == ReloadResult::Outcome::kReloaded || unchanged) {
+    reload_cells_.succeeded.Add();
+    reload_cells_.last_failed.Set(0);
+    NoteReadNow();
+  } else if (result.outcome == ReloadResult::Outcome::kFailed) {
+    reload_cells_.failed.Add();
+    reload_cells_.last_failed.Set(1);
+  }
+  if (unchanged) Log(LogLevel::kInfo, "reloaded: nothing has changed file=", config_file_);
+  for (const std::string& change : result.changes) Log(LogLevel::kInfo, "reloaded: ", change);
+  for (const std::string& setting : result.next_start) Log(LogLevel::kWarn, "reloaded, but for the next start: ", setting);
+  for (const std::string& error : result.errors) Log(LogLevel::kError, "reload failed: ", error);
+  return result;
+}
+
+void Process::NoteReadNow() {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  reload_cells_.last_success_epoch.Set(std::chrono::duration_cast<milliseconds>(now).count());
+}
+
+void Process::AnswerRequests() {
+  std::vector<std::promise<ReloadResult>> waiting = requests_.Take();
+  if (waiting.empty()) return;
+  ReloadResult result = draining_.load(std::memory_order_relaxed) ? ReloadRequests::Ending() : ReportedReload(false);
+  for (std::promise<ReloadResult>& one : waiting) one.set_value(result);
+  old_admin_.clear();  // may wait for a client: after the answer, which it may have to pass on
+}
+
+// ---- What may fail ----
+
+absl::Status Process::Prepare(Prepared& prepared) {
+  const Config& config = *prepared.config;
+  uint32_t workers = config.workers.value_or(UsableCpus());
+  absl::StatusOr<ListenTable::Plan> listening = listening_.Prepare(config, workers);
+  if (!listening.ok()) return listening.status();
+  prepared.listening = *std::move(listening);
+  absl::Status status = admin_ == nullptr ? StartAdmin() : admin_->Prepare(config.admin_listen, config.metrics_listen);
+  bool checks = std::any_of(config.upstreams.begin(), config.upstreams.end(),
+                            [](const UpstreamConfig& upstream) { return upstream.health_check.has_value(); });
+  if (status.ok() && checks) status = health_->Start();
+  if (status.ok()) status = workers_.Prepare(WorkerOptions(config), workers);
+  if (status.ok()) return status;
+  if (admin_ != nullptr) admin_->Abandon();
+  ListenTable::Abandon(prepared.listening);
+  return status;
+}
+
+Worker::Options Process::WorkerOptions(const Config& config) const {
+  uint32_t workers = config.workers.value_or(UsableCpus());
+  Worker::Options options;
+  options.features = features_;
+  // Rings of the health thread and of the start-up probe come on top of the workers'.
+  if (std::optional<uint64_t> limit = LockedMemoryLimit()) options.ring = RingSizeForMemlock(*limit, workers + 2);
+  uint64_t memory = config.limits.memory_bytes.value_or(UsableMemoryBytes() / 4);
+  options.buffers = BufferOptions(config.limits, memory, workers);
+  options.max_pipes = MaxPipes(files_, workers);
+  options.busy_poll = config.busy_poll;
+  options.high_water = static_cast<uint32_t>(config.limits.buffer_per_direction_bytes);
+  return options;
+}
+
+// A connection takes two file descriptors. The reserve is what everything else may have open at once.
+uint32_t Process::ConnectionsForFiles(const Config& config, uint32_t workers) const {
+  // Standard streams, health thread, signal and event descriptors; and the admin side, which may have less where there is little.
+  uint64_t reserve = 16 + std::min<uint64_t>(kAdminFileDescriptors, files_ / 4);
+  // A worker has a ring, a wake-up, its listening sockets, and for each of these may hold one client that waits.
+  reserve += 2ull * workers * (1 + MaxPipes(files_, workers));
+  for (const ListenerConfig& listener : config.listeners) reserve += 2 * listener.listen.size() * workers;
+  for (const UpstreamConfig& upstream : config.upstreams)
+    if (upstream.health_check.has_value()) reserve += upstream.servers.size();
+  uint64_t connections = files_ > reserve + 2 ? (files_ - reserve) / 2 : 1;
+  connections = std::min<uint64_t>(connections, 1 << 30);
+  uint32_t configured = config.limits.max_connections.value_or(0);
+  if (configured > connections)
+    Log(LogLevel::kWarn, "limits.max_connections is ", configured, " but ", files_, " file descriptors are enough for only ",
+        connections, " connections; more will wait (raise the limit: ulimit -n, LimitNOFILE= in systemd)");
+  return static_cast<uint32_t>(connections);
+}
+
+// ---- What may not ----
+
+void Process::Commit(Prepared prepared) {
+  config_ = std::move(prepared.config);
+  ChangeLog(config_->log);
+  if (absl::Status status = listening_.Commit(std::move(prepared.listening), *config_); !status.ok())
+    Log(LogLevel::kError, std::string(status.message()));
+  workers_.Commit();
+  for (std::shared_ptr<void>& server : admin_->Commit()) old_admin_.push_back(std::move(server));
+  uint32_t files_suffice_for = ConnectionsForFiles(*config_, static_cast<uint32_t>(workers_.in_charge().size()));
+  shared_.files.set_max(files_suffice_for);
+  shared_.limit.set_max(config_->limits.max_connections.value_or(files_suffice_for));
+  Topology before = std::exchange(topology_, Topology(*config_, topology_, worker_cells_.size(), Clock::now()));
+  topology_.GrowTo(worker_cells_.size());
+  for (const Topology::ListenerEntry& listener : topology_.listeners())
+    listener.shared->limit.set_max(listener.config.max_connections.value_or(UINT32_MAX));
+  ShowLayout();
+  UpdateWorkers(before);
+  health_->Check(topology_.ProbeTargets());
+  tick_at_ = Clock::now() + kTick;
+}
+
+// In two rounds: a worker may be handed a client of a listener as soon as another accepts from it, so all know the listener before any does.
+void Process::UpdateWorkers(const Topology& before) {
+  workers_.Apply([&](uint32_t worker, bool first) {
+    WorkerUpdate update = BeginUpdate();
+    for (const Topology::ListenerEntry& listener : topology_.listeners())
+      if (first || !topology_.SameRoute(listener, before))
+        update.routes.push_back(topology_.MakeRoute(listener, worker, local_ports_));
+    return update;
+  });
+  workers_.Apply([&](uint32_t worker, bool) {
+    WorkerUpdate update = BeginUpdate();
+    update.accept_from = AcceptancesOf(worker);
+    return update;
+  });
+}
+
+WorkerUpdate Process::BeginUpdate() const {
+  Worker::Options options = WorkerOptions(*config_);
+  WorkerUpdate update;
+  update.high_water = options.high_water;
+  update.buffer_bytes = options.buffers.max_bytes;
+  update.busy_poll = options.busy_poll;
+  return update;
+}
+
+std::vector<WorkerUpdate::Acceptance> Process::AcceptancesOf(uint32_t worker) const {
+  std::vector<WorkerUpdate::Acceptance> all;
+  const std::vector<uint32_t>& workers = workers_.in_charge();
+  auto place = static_cast<size_t>(std::find(workers.begin(), workers.end(), worker) - workers.begin());
+  if (place == workers.size()) return all;
+  for (size_t i = 0; i < listening_.entries().size(); ++i)
+    for (const ListenTable::Entry& entry : listening_.entries()[i])
+      for (size_t socket : SocketsOfWorker(entry.sockets.sockets.size(), place, workers.size()))
+        all.push_back({entry.sockets.sockets[socket], topology_.listeners()[i].shared->number});
+  return all;
+}
+
+void Process::ShowLayout() {
+  std::shared_ptr<Layout> layout = topology_.MakeLayout(listening_.addresses());
+  layout->max_connections = shared_.limit.max();
+  layout->workers = workers_.Show();
+  std::lock_guard<std::mutex> lock(layout_mutex_);
+  layout_ = std::move(layout);
+}
+
+// ---- From time to time ----
+
+bool Process::NeedsTicks() const {
+  return config_->reload.watch || topology_.has_draining() || workers_.size() > workers_.in_charge().size();
+}
+
+void Process::Tick() {
+  TimePoint now = Clock::now();
+  tick_at_ = now + kTick;
+  if (workers_.EndIdle()) ShowLayout();
+  if (topology_.has_draining()) {
+    std::vector<std::shared_ptr<const Server>> overdue = topology_.Overdue(now);
+    std::vector<uint32_t> gone = topology_.DropDrained(now);
+    if (!overdue.empty() || !gone.empty())
+      workers_.Apply([&](uint32_t, bool) {
+        WorkerUpdate update = BeginUpdate();
+        update.close = overdue;
+        update.forget = gone;
+        return update;
+      });
+    ShowLayout();
+  }
+  if (!config_->reload.watch || config_file_.empty()) return;
+  absl::StatusOr<std::string> text = ReadConfigFile(config_file_);
+  if (watch_.Look(text.ok() ? std::optional(*std::move(text)) : std::nullopt)) (void)ReportedReload(/*quiet_if_unchanged=*/true);
+  old_admin_.clear();
+}
+
+}  // namespace ringmain

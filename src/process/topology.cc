@@ -1,0 +1,247 @@
+#include "process/topology.h"
+
+#include <algorithm>
+#include <map>
+#include <utility>
+
+#include "balance/make_balancer.h"
+#include "base/check.h"
+
+namespace ringmain {
+namespace {
+
+// Whether a connect to the server may be given the server's own port to connect from, and reach itself. A server elsewhere never, but
+// which addresses are this machine's may change at any time. The range may, too; so loopback does not depend on it.
+bool MayMeetItself(const SocketAddress& server, PortRange local_ports) {
+  if (server.is_unix()) return false;
+  return server.is_loopback() || server.is_wildcard() || local_ports.Contains(server.port());
+}
+
+template <typename Entry, typename Name>
+const Entry* Find(const std::vector<Entry>& entries, const std::string& name, Name name_of) {
+  auto found = std::find_if(entries.begin(), entries.end(), [&](const Entry& entry) { return name_of(entry) == name; });
+  return found == entries.end() ? nullptr : &*found;
+}
+
+const std::string& NameOf(const Topology::UpstreamEntry& entry) { return entry.metrics->name; }
+const std::string& NameOf(const Topology::ListenerEntry& entry) { return entry.metrics->name; }
+
+// The entry of that name, or the draining one.
+template <typename Entry>
+const Entry* FindEither(const std::vector<Entry>& entries, const std::vector<Entry>& draining, const std::string& name) {
+  auto name_of = [](const Entry& entry) { return NameOf(entry); };
+  const Entry* found = Find(entries, name, name_of);
+  return found != nullptr ? found : Find(draining, name, name_of);
+}
+
+void Grow(const Topology::UpstreamEntry& entry, size_t workers) {
+  entry.metrics->cells.Grow(workers);
+  for (const auto* servers : {&entry.servers, &entry.draining})
+    for (const Topology::ServerEntry& server : *servers) server.metrics->cells.Grow(workers);
+}
+
+}  // namespace
+
+Topology::Topology(const Config& config, const Topology& before, size_t workers, TimePoint now)
+    : draining_listeners_(before.draining_listeners_),
+      draining_upstreams_(before.draining_upstreams_),
+      next_number_(before.next_number_) {
+  auto named = [](const std::string& name) { return [&name](const auto& entry) { return NameOf(entry) == name; }; };
+  for (const UpstreamConfig& upstream : config.upstreams) {
+    const UpstreamEntry* old = FindEither(before.upstreams_, before.draining_upstreams_, upstream.name);
+    upstreams_.push_back(NextUpstream(upstream, old, workers, now));
+    std::erase_if(draining_upstreams_, named(upstream.name));
+  }
+  for (const ListenerConfig& listener : config.listeners) {
+    const ListenerEntry* old = FindEither(before.listeners_, before.draining_listeners_, listener.name);
+    listeners_.push_back(NextListener(listener, old, workers));
+    std::erase_if(draining_listeners_, named(listener.name));
+  }
+  for (const UpstreamEntry& old : before.upstreams_)
+    if (std::none_of(upstreams_.begin(), upstreams_.end(), named(NameOf(old)))) DrainUpstream(old, now);
+  for (const ListenerEntry& old : before.listeners_) {
+    if (std::any_of(listeners_.begin(), listeners_.end(), named(NameOf(old)))) continue;
+    draining_listeners_.push_back(old);
+    draining_listeners_.back().left_at = now;
+  }
+}
+
+Topology::UpstreamEntry Topology::NextUpstream(const UpstreamConfig& config, const UpstreamEntry* before, size_t workers,
+                                               TimePoint now) {
+  UpstreamEntry next;
+  std::map<std::string, ServerEntry> old;  // what is not among the new ones drains
+  if (before != nullptr) {
+    next.metrics = before->metrics;
+    for (const ServerEntry& server : before->draining) old.emplace(server.metrics->name, server);
+    for (const ServerEntry& server : before->servers) old.emplace(server.metrics->name, server).first->second.left_at = now;
+  } else {
+    next.metrics = std::make_shared<UpstreamMetrics>(config.name, workers);
+  }
+  Upstream::Servers servers;
+  for (const ServerConfig& server : config.servers) {
+    std::string name = server.address.ToString();
+    auto found = old.find(name);
+    if (found != old.end()) {
+      next.servers.push_back({found->second.server, found->second.metrics});
+      old.erase(found);
+    } else {
+      next.servers.push_back({std::make_shared<Server>(server.address), std::make_shared<ServerMetrics>(name, workers)});
+    }
+    servers.push_back(next.servers.back().server);
+  }
+  for (auto& [name, server] : old) next.draining.push_back(std::move(server));
+  if (before != nullptr && before->upstream->config() == config && before->upstream->servers() == servers) {
+    next.upstream = before->upstream;
+    return next;
+  }
+  next.upstream = std::make_shared<Upstream>(config, MakeBalancer(config.balance), std::move(servers));
+  if (before != nullptr) next.upstream->ContinueAfter(*before->upstream);
+  return next;
+}
+
+Topology::ListenerEntry Topology::NextListener(const ListenerConfig& config, const ListenerEntry* before, size_t workers) {
+  ListenerEntry next;
+  next.config = config;
+  uint32_t most = config.max_connections.value_or(UINT32_MAX);
+  if (before != nullptr) {
+    next.shared = before->shared;
+    next.metrics = before->metrics;
+  } else {
+    next.shared = std::make_shared<SharedListener>(config.name, next_number_++, most);
+    next.metrics = std::make_shared<ListenerMetrics>(config.name, workers);
+  }
+  auto upstream = std::find_if(upstreams_.begin(), upstreams_.end(),
+                               [&](const UpstreamEntry& entry) { return entry.upstream->name() == config.upstream; });
+  RINGMAIN_CHECK(upstream != upstreams_.end());
+  next.upstream = static_cast<size_t>(upstream - upstreams_.begin());
+  auto names = std::make_shared<RouteNames>();
+  names->listener = config.name;
+  names->upstream = config.upstream;
+  for (const ServerEntry& server : upstream->servers) names->servers.push_back(server.metrics->name);
+  next.names = std::move(names);
+  return next;
+}
+
+void Topology::DrainUpstream(UpstreamEntry entry, TimePoint now) {
+  for (ServerEntry& server : entry.servers) {
+    server.left_at = now;
+    entry.draining.push_back(std::move(server));
+  }
+  entry.servers.clear();
+  draining_upstreams_.push_back(std::move(entry));
+}
+
+const Topology::ListenerEntry& Topology::listener(const std::string& name) const {
+  const ListenerEntry* found = Find(listeners_, name, [](const ListenerEntry& entry) { return entry.config.name; });
+  RINGMAIN_CHECK(found != nullptr);
+  return *found;
+}
+
+// ---- What others are to do ----
+
+std::unique_ptr<ListenerRoute> Topology::MakeRoute(const ListenerEntry& listener, uint32_t worker, PortRange local_ports) const {
+  const UpstreamEntry& upstream = upstreams_[listener.upstream];
+  auto route = std::make_unique<ListenerRoute>();
+  route->shared = listener.shared;
+  route->listener_metrics = listener.metrics;
+  route->upstream_owner = upstream.upstream;
+  route->upstream_metrics = upstream.metrics;
+  route->names = listener.names;
+  route->upstream = upstream.upstream.get();
+  route->listener_cells = &listener.metrics->cells[worker];
+  route->upstream_cells = &upstream.metrics->cells[worker];
+  for (size_t i = 0; i < upstream.servers.size(); ++i) {
+    const ServerEntry& server = upstream.servers[i];
+    route->server_metrics.push_back(server.metrics);
+    route->servers.push_back({&server.metrics->cells[worker], SourceTurns(upstream.upstream->sources(i).size()),
+                              MayMeetItself(server.server->address(), local_ports)});
+  }
+  route->keepalive = listener.config.keepalive;
+  route->idle_timeout = listener.config.idle_timeout;
+  route->half_closed_timeout = listener.config.half_closed_timeout;
+  route->connect_timeout = upstream.upstream->config().connect_timeout;
+  route->connect_tries = upstream.upstream->config().connect_tries;
+  return route;
+}
+
+bool Topology::SameRoute(const ListenerEntry& listener, const Topology& before) const {
+  for (const ListenerEntry& old : before.listeners_)
+    if (old.shared == listener.shared)
+      return old.config == listener.config && before.upstreams_[old.upstream].upstream == upstreams_[listener.upstream].upstream;
+  return false;
+}
+
+std::vector<ProbeTarget> Topology::ProbeTargets() const {
+  std::vector<ProbeTarget> targets;
+  for (const UpstreamEntry& entry : upstreams_) {
+    const std::optional<HealthCheckConfig>& check = entry.upstream->config().health_check;
+    for (size_t i = 0; check.has_value() && i < entry.servers.size(); ++i) {
+      std::span<const SocketAddress> sources = entry.upstream->sources(i);
+      targets.push_back({entry.upstream->name(), entry.servers[i].server, entry.servers[i].metrics, *check,
+                         {sources.begin(), sources.end()}});
+    }
+  }
+  return targets;
+}
+
+void Topology::GrowTo(size_t workers) {
+  for (const auto* entries : {&upstreams_, &draining_upstreams_})
+    for (const UpstreamEntry& entry : *entries) Grow(entry, workers);
+  for (const auto* entries : {&listeners_, &draining_listeners_})
+    for (const ListenerEntry& entry : *entries) entry.metrics->cells.Grow(workers);
+}
+
+// ---- What is draining ----
+
+bool Topology::has_draining() const {
+  return !draining_listeners_.empty() || !draining_upstreams_.empty() ||
+         std::any_of(upstreams_.begin(), upstreams_.end(), [](const UpstreamEntry& entry) { return !entry.draining.empty(); });
+}
+
+std::vector<uint32_t> Topology::DropDrained(TimePoint now) {
+  std::vector<uint32_t> gone;
+  auto server_drained = [now](const ServerEntry& entry) {
+    return now >= entry.left_at + kLeastDraining && entry.server->active() == 0;
+  };
+  for (UpstreamEntry& entry : upstreams_) std::erase_if(entry.draining, server_drained);
+  for (UpstreamEntry& entry : draining_upstreams_) std::erase_if(entry.draining, server_drained);
+  std::erase_if(draining_upstreams_, [](const UpstreamEntry& entry) { return entry.draining.empty(); });
+  std::erase_if(draining_listeners_, [&](const ListenerEntry& entry) {
+    bool drained = now >= entry.left_at + kLeastDraining && entry.shared->limit.active() == 0;
+    if (drained) gone.push_back(entry.shared->number);
+    return drained;
+  });
+  return gone;
+}
+
+std::vector<std::shared_ptr<const Server>> Topology::Overdue(TimePoint now) const {
+  std::vector<std::shared_ptr<const Server>> overdue;
+  for (const auto* entries : {&upstreams_, &draining_upstreams_})
+    for (const UpstreamEntry& entry : *entries) {
+      milliseconds after = entry.upstream->config().close_removed_after;
+      for (const ServerEntry& server : entry.draining)
+        if (after.count() != 0 && now >= server.left_at + after && server.server->active() > 0) overdue.push_back(server.server);
+    }
+  return overdue;
+}
+
+// ---- For the admin side ----
+
+std::shared_ptr<Layout> Topology::MakeLayout(const std::vector<std::vector<SocketAddress>>& addresses) const {
+  auto layout = std::make_shared<Layout>();
+  for (size_t i = 0; i < listeners_.size(); ++i)
+    layout->listeners.push_back({listeners_[i].config, addresses.at(i), listeners_[i].metrics, false});
+  for (const ListenerEntry& entry : draining_listeners_) layout->listeners.push_back({entry.config, {}, entry.metrics, true});
+  for (const auto* entries : {&upstreams_, &draining_upstreams_})
+    for (const UpstreamEntry& entry : *entries) {
+      UpstreamLayout& upstream = layout->upstreams.emplace_back();
+      upstream.upstream = entry.upstream;
+      upstream.metrics = entry.metrics;
+      for (size_t i = 0; i < entry.servers.size(); ++i)
+        upstream.servers.push_back({entry.servers[i].server, entry.servers[i].metrics, entry.upstream->weight(i), false});
+      for (const ServerEntry& server : entry.draining) upstream.servers.push_back({server.server, server.metrics, 0, true});
+    }
+  return layout;
+}
+
+}  // namespace ringmain

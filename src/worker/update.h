@@ -1,0 +1,72 @@
+// WorkerUpdate: what a configuration asks of one worker: where clients of each listener go from now on, and which sockets to accept from.
+//
+// The process makes one for each worker, at the start and at every reload, and waits until it was carried out.
+#pragma once
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "log/log.h"
+#include "metrics/board.h"
+#include "session/session.h"
+#include "upstream/upstream.h"
+#include "worker/connection_limit.h"
+
+namespace ringmain {
+
+// What the workers share about one listener, for as long as it is configured or has sessions.
+struct SharedListener {
+  // `number` is what it is called between workers; no other listener of the process ever has it.
+  SharedListener(std::string name_in, uint32_t number_in, uint32_t max_connections)
+      : name(std::move(name_in)), number(number_in), limit(max_connections) {}
+  const std::string name;
+  const uint32_t number;
+  ConnectionLimit limit;
+  LogLimiter refused;
+  LogLimiter no_server;
+};
+
+// A listening socket, which one or several workers accept from. It closes when the last of those who share it lets go.
+struct ListeningSocket {
+  explicit ListeningSocket(UniqueFd fd_in) : fd(std::move(fd_in)) {}
+  const UniqueFd fd;
+  // Its address is not configured any more: who lets go of it serves first what waits in its accept queue. Set by the process.
+  std::atomic<bool> leaving{false};
+};
+
+// A route with everything that it points to.
+struct ListenerRoute : Route {
+  std::shared_ptr<SharedListener> shared;
+  std::shared_ptr<ListenerMetrics> listener_metrics;
+  std::shared_ptr<Upstream> upstream_owner;
+  std::shared_ptr<UpstreamMetrics> upstream_metrics;
+  std::vector<std::shared_ptr<ServerMetrics>> server_metrics;
+  bool retired = false;  // another has taken its place; it goes with its last session
+};
+
+struct WorkerUpdate {
+  struct Acceptance {
+    std::shared_ptr<ListeningSocket> socket;
+    uint32_t listener = 0;  // SharedListener::number
+  };
+  // Each takes the place of the one that its listener has, if it has one. Sessions keep the route that they began with.
+  std::vector<std::unique_ptr<ListenerRoute>> routes;
+  // All that the worker accepts from, from now on; none: no change. Every listener has had a route.
+  std::optional<std::vector<Acceptance>> accept_from;
+  // Numbers of listeners that no worker accepts for any more and that have no sessions.
+  std::vector<uint32_t> forget;
+  // Sessions with these are closed, CloseReason::kServerRemoved.
+  std::vector<std::shared_ptr<const Server>> close;
+  uint32_t high_water = 0;
+  uint64_t buffer_bytes = 0;  // of all the worker's buffers
+  Duration busy_poll{};
+  std::promise<void> done;
+};
+
+}  // namespace ringmain

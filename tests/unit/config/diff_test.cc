@@ -1,0 +1,69 @@
+#include "config/diff.h"
+
+#include <gtest/gtest.h>
+
+namespace ringmain {
+namespace {
+
+constexpr char kBase[] = R"(
+workers: 1
+admin: { listen: "127.0.0.1:9000" }
+listeners:
+  - { name: front, listen: "127.0.0.1:1", upstream: back }
+upstreams:
+  - name: back
+    health_check: { interval: 2s }
+    servers: [ { address: "10.0.0.1:1" }, { address: "10.0.0.2:1" } ]
+)";
+
+std::shared_ptr<const Config> Load(const std::string& text) {
+  auto config = LoadText(text, "f");
+  EXPECT_TRUE(config.ok()) << config.status();
+  return *config;
+}
+
+std::vector<std::string> Changes(const std::string& from, const std::string& to) {
+  std::string text = kBase;
+  size_t at = text.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  return DescribeChanges(*Load(kBase), *Load(text.replace(at, from.size(), to)));
+}
+
+TEST(DescribeChanges, NothingOfTheSame) { EXPECT_TRUE(DescribeChanges(*Load(kBase), *Load(kBase)).empty()); }
+
+TEST(DescribeChanges, ASentenceForEach) {
+  struct {
+    const char* from;
+    const char* to;
+    std::vector<std::string> sentences;
+  } cases[] = {
+      {"workers: 1", "workers: auto", {"workers: 1 -> auto"}},
+      {"workers: 1", "log: { level: debug, format: json }\nworkers: 1", {"log.level: info -> debug", "log.format: text -> json"}},
+      {"workers: 1", "busy_poll: 50us", {"workers: 1 -> auto", "busy_poll: off -> 50us"}},
+      {"workers: 1", "metrics: { listen: \"127.0.0.1:5\" }\nworkers: 1", {"metrics.listen: off -> 127.0.0.1:5"}},
+      {"workers: 1", "limits: { max_connections: 7, memory: 1GiB, buffer_per_direction: 1MiB }\nworkers: 1",
+       {"limits.max_connections: auto -> 7", "limits.buffer_per_direction: 256KiB -> 1MiB", "limits.memory: auto -> 1GiB"}},
+      {"workers: 1", "drain: { delay: 1s, timeout: 90s }\nreload: { watch: on }\nworkers: 1",
+       {"drain.delay: off -> 1s", "drain.timeout: 30s -> 90s", "reload.watch: off -> on"}},
+      {"9000", "9001", {"admin.listen: 127.0.0.1:9000 -> 127.0.0.1:9001"}},
+      {"upstream: back", "upstream: back, idle_timeout: 90s, max_connections: 5, keepalive: off, backlog: 9, half_closed_timeout: off",
+       {"listener front: max_connections off -> 5", "listener front: idle_timeout off -> 90s",
+        "listener front: half_closed_timeout 5m -> off", "listener front: keepalive 30s -> off", "listener front: backlog 4096 -> 9"}},
+      {"listen: \"127.0.0.1:1\"", "listen: [ \"127.0.0.1:1\", \"unix:/x\" ]", {"listener front: listen 127.0.0.1:1 -> 127.0.0.1:1, unix:/x"}},
+      {"name: front", "name: other", {"listener front: removed", "listener other: added"}},
+      {"10.0.0.2:1\"", "10.0.0.3:1\"", {"upstream back: server 10.0.0.2:1 removed", "upstream back: server 10.0.0.3:1 added"}},
+      {"10.0.0.2:1\"", "10.0.0.2:1\", weight: 3", {"upstream back: server 10.0.0.2:1 weight 1 -> 3"}},
+      {"    health_check: { interval: 2s }\n", "", {"upstream back: health_check tcp interval 2s timeout 1s rise 2 fall 3 -> none"}},
+      {"    servers", "    balance: least_connections\n    connect_timeout: 5s\n    connect_tries: 1\n    close_removed_after: 1m\n"
+                      "    source_addresses: [ 10.0.0.9 ]\n    servers",
+       {"upstream back: balance round_robin -> least_connections", "upstream back: connect_timeout 2s -> 5s",
+        "upstream back: connect_tries 3 -> 1", "upstream back: source_addresses none -> 10.0.0.9",
+        "upstream back: close_removed_after off -> 1m"}},
+      {"{ address: \"10.0.0.1:1\" }, { address: \"10.0.0.2:1\" }", "{ address: \"10.0.0.2:1\" }, { address: \"10.0.0.1:1\" }",
+       {"order of listeners, upstreams or servers"}},
+  };
+  for (const auto& c : cases) EXPECT_EQ(Changes(c.from, c.to), c.sentences) << c.to;
+}
+
+}  // namespace
+}  // namespace ringmain
