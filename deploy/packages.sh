@@ -5,7 +5,8 @@
 BUILD_PACKAGES=(g++ meson ninja-build pkg-config cmake liburing-dev libabsl-dev libyaml-cpp-dev libspdlog-dev
   prometheus-cpp-dev libcivetweb-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libgtest-dev)
 TEST_PACKAGES=(python3 python3-pytest python3-yaml python3-jsonschema python3-seccomp docker-compose)
-MEASURE_PACKAGES=(nginx libnginx-mod-stream)
+# Also of the tests that only the full tier runs.
+MEASURE_PACKAGES=(nginx libnginx-mod-stream openssh-client openssh-server)
 
 # Installs those of the named packages that are not there. Prints what it does; does nothing if all are there.
 install_missing() {

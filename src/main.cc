@@ -17,6 +17,7 @@ struct Options {
   std::string to;
   std::string admin;
   std::string checked_file;
+  bool take_over = false;
 };
 
 // One line on standard error for what was wrong with the command line.
@@ -70,7 +71,7 @@ int Run(const CLI::App& command, const Options& options) {
     return kExitUsage;
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
-  return RunProcess(*std::move(config), options.config_file, disabled != nullptr ? disabled : "");
+  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", options.take_over});
 }
 
 int Main(int argc, char** argv) {
@@ -88,6 +89,8 @@ int Main(int argc, char** argv) {
 
   CLI::App* run = app.add_subcommand("run", "Run the proxy until SIGTERM or SIGINT drains it");
   run->add_option("--config", options.config_file, "The YAML configuration")->type_name("FILE");
+  run->add_flag("--takeover", options.take_over,
+                "Take every session and listener over from the process that answers at takeover.socket, if there is one");
   run->add_option("--listen", options.listen, "Without a file: accept clients here")->type_name("ADDR");
   run->add_option("--to", options.to, "Without a file: forward to these servers")->type_name("ADDR[,ADDR...]");
   run->add_option(

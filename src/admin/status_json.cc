@@ -105,7 +105,7 @@ Json Relay(const RelayRecord& relay) {
 
 Json Session(const SessionRecord& session) {
   const RouteNames& route = *session.route;
-  Json json = {{"id", SessionId(session.worker, session.number)},
+  Json json = {{"id", SessionId(session.number)},
                {"worker", session.worker},
                {"listener", route.listener},
                {"upstream", route.upstream},

@@ -94,6 +94,11 @@ struct ReloadConfig {
   bool operator==(const ReloadConfig&) const = default;
 };
 
+struct TakeoverConfig {
+  std::string socket;  // a path; empty: nobody may take over
+  bool operator==(const TakeoverConfig&) const = default;
+};
+
 inline constexpr std::string_view kDefaultAdminAddress = "127.0.0.1:9900";
 
 inline constexpr uint32_t kMaxConnectTries = 8;
@@ -118,6 +123,7 @@ struct Config {
   LimitsConfig limits;
   DrainConfig drain;
   ReloadConfig reload;
+  TakeoverConfig takeover;
   std::vector<ListenerConfig> listeners;  // at least one
   std::vector<UpstreamConfig> upstreams;  // at least one
   bool operator==(const Config&) const = default;

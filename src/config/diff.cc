@@ -118,6 +118,8 @@ void CompareProcess(const Config& before, const Config& after, Differences& diff
   differences.Compare("drain.delay:", before.drain.delay, after.drain.delay);
   differences.Compare("drain.timeout:", before.drain.timeout, after.drain.timeout);
   differences.Compare("reload.watch:", before.reload.watch, after.reload.watch);
+  auto socket = [](const Config& config) { return config.takeover.socket.empty() ? "off" : config.takeover.socket; };
+  differences.Compare("takeover.socket:", std::string(socket(before)), std::string(socket(after)));
 }
 
 }  // namespace

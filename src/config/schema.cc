@@ -23,6 +23,8 @@ constexpr seconds kMaxKeepalive = hours(9);
 // The kernel cuts a backlog down to net.core.somaxconn.
 constexpr uint32_t kMaxBacklog = 65535;
 constexpr uint32_t kMaxRiseFall = 100;
+// sun_path has 108 bytes (man 7 unix), and a process binds its socket under a longer name first.
+constexpr size_t kMaxTakeoverPath = 96;
 
 // Names or addresses that must differ.
 class Distinct {
@@ -59,6 +61,7 @@ class SchemaReader {
     if (const Value* value = map.Find("limits")) ReadLimits(*value);
     if (const Value* value = map.Find("drain")) ReadDrain(*value);
     if (const Value* value = map.Find("reload")) ReadReload(*value);
+    if (const Value* value = map.Find("takeover")) ReadTakeover(*value);
     if (const Value* value = map.Find("listeners", Need::kRequired)) {
       for (const Value& item : Items(*value, "a listener", kMaxListeners, errors_)) ReadListener(item);
     }
@@ -115,6 +118,19 @@ class SchemaReader {
   void ReadReload(const Value& section) {
     MapReader map(section, errors_);
     map.Choice("watch", kOnOffNames, &config_.reload.watch);
+    map.Finish();
+  }
+
+  void ReadTakeover(const Value& section) {
+    MapReader map(section, errors_);
+    if (const Value* value = map.Find("socket", Need::kRequired); value != nullptr && CheckScalar(*value, errors_)) {
+      config_.takeover.socket = value->text();
+      if (!config_.takeover.socket.starts_with('/'))
+        errors_.Add(value->place, absl::StrCat("socket: ", Quote(value->text()), " is no absolute path; write one such as "
+                                               "/run/ringmain/takeover.sock"));
+      else if (config_.takeover.socket.size() > kMaxTakeoverPath)
+        errors_.Add(value->place, absl::StrCat("socket: the path is longer than ", kMaxTakeoverPath, " bytes"));
+    }
     map.Finish();
   }
 

@@ -51,6 +51,9 @@ class DurationHistogram {
     buckets_[bucket].Add();
     sum_.Add(ns);
   }
+  // For counts that come from elsewhere.
+  void Add(size_t bucket, uint64_t n) { buckets_[bucket].Add(n); }
+  void AddSum(uint64_t ns) { sum_.Add(ns); }
   uint64_t bucket(size_t i) const { return buckets_[i].value(); }  // not cumulative
   uint64_t sum_ns() const { return sum_.value(); }
 

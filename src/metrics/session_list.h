@@ -63,8 +63,11 @@ struct SessionList {
   std::vector<uint32_t> missing_workers;  // they did not answer in time; their sessions are not listed
 };
 
-// What a session is called in the status and in logs. The number counts the sessions that the worker opened, so that a name is not used
-// again while the process lives.
-inline std::string SessionId(uint32_t worker, uint64_t number) { return std::to_string(worker) + "-" + std::to_string(number); }
+// What a session is called in the status and in logs: the worker that opened it, in the upper bits of its number, and its count there.
+// It keeps its name wherever it goes, and no other gets it, here or in a process that takes over.
+inline constexpr int kSessionNumberBits = 48;
+inline std::string SessionId(uint64_t number) {
+  return std::to_string(number >> kSessionNumberBits) + "-" + std::to_string(number & ((uint64_t{1} << kSessionNumberBits) - 1));
+}
 
 }  // namespace ringmain

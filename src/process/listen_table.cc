@@ -80,7 +80,7 @@ absl::StatusOr<ListenTable::Plan> ListenTable::Prepare(const Config& config, uin
     return status;
   }
   for (std::vector<Entry>& entries : old)
-    for (Entry& entry : entries) plan.leaving.push_back(std::move(entry.sockets));
+    for (Entry& entry : entries) plan.leaving.push_back(std::move(entry));
   return plan;
 }
 
@@ -90,9 +90,9 @@ absl::Status ListenTable::Commit(Plan plan, const Config& config) {
     for (const Entry& entry : plan.entries[i])
       status.Update(OfListener(config.listeners[i],
                                Listen(entry.sockets, config.listeners[i].backlog, config.listeners[i].keepalive)));
-  for (const ListeningSockets& sockets : plan.leaving) {
-    RemoveUnixPath(sockets);
-    for (const auto& socket : sockets.sockets) socket->leaving.store(true, std::memory_order_relaxed);
+  for (const Entry& entry : plan.leaving) {
+    RemoveUnixPath(entry.sockets);
+    for (const auto& socket : entry.sockets.sockets) socket->leaving.store(true, std::memory_order_relaxed);
   }
   entries_ = std::move(plan.entries);
   return status;

@@ -25,7 +25,7 @@ class ListenTable {
   using Entries = std::vector<std::vector<Entry>>;
   struct Plan {
     Entries entries;
-    std::vector<ListeningSockets> leaving;
+    std::vector<Entry> leaving;
     std::vector<ListeningSockets> opened;  // among the entries: addresses that are new
   };
 
@@ -34,6 +34,8 @@ class ListenTable {
   absl::StatusOr<Plan> Prepare(const Config& config, uint32_t workers) const;
   // Clients may connect to what is new, and no new ones to a unix address that leaves. Errors, which are very unlikely: as above.
   absl::Status Commit(Plan plan, const Config& config);
+  // What another process listened on. REQUIRES: there is nothing yet.
+  void Inherit(std::vector<Entry> entries) { entries_ = {std::move(entries)}; }
   // As if it had not been prepared.
   static void Abandon(const Plan& plan);
   // Leaves the sockets to the workers: each closes when the last of them lets go of it.

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <csignal>
 #include <system_error>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -43,10 +44,9 @@ void KeepStandardStreams() {
 
 }  // namespace
 
-Process::Process(std::shared_ptr<const Config> config, std::string config_file, std::string disabled_features, UniqueFd signals)
+Process::Process(std::shared_ptr<const Config> config, RunOptions options, UniqueFd signals)
     : config_(std::move(config)),
-      config_file_(std::move(config_file)),
-      disabled_features_(std::move(disabled_features)),
+      options_(std::move(options)),
       signals_(std::move(signals)),
       files_(RaiseFileLimit()),
       worker_cells_(config_->workers.value_or(UsableCpus())),
@@ -70,8 +70,7 @@ int Process::Run() {
     ShutDown();
     return status.code() == absl::StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
   }
-  Serve();
-  Drain();
+  if (Serve()) Drain();
   ShutDown();
   Log(LogLevel::kInfo, "stopped");
   return kExitClean;
@@ -80,7 +79,7 @@ int Process::Run() {
 // ---- Starting ----
 
 absl::Status Process::Start() {
-  absl::StatusOr<Features> features = ProbeFeatures(disabled_features_);
+  absl::StatusOr<Features> features = ProbeFeatures(options_.disabled_features);
   if (!features.ok()) return features.status();
   features_ = *features;
   shared_.finished.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -88,14 +87,55 @@ absl::Status Process::Start() {
   layout_ = std::make_shared<const Layout>();
   health_ = std::make_unique<HealthThread>(features_);
   NoteReadNow();
-  Prepared prepared{config_, {}};
-  if (absl::Status status = Prepare(prepared); !status.ok()) return status;
-  Commit(std::move(prepared));
+  if (absl::Status status = PutIntoForce(); !status.ok()) return status;
   LogAddresses();
   Log(LogLevel::kInfo, "started version=", RINGMAIN_VERSION, " workers=", workers_.in_charge().size(),
       " max_connections=", shared_.limit.max(), " io_uring=\"", features_.ToString(), "\"");
   ready_.store(true, std::memory_order_release);
   return absl::OkStatus();
+}
+
+// The configuration, with everything that another process passes, if there is one to take over from.
+absl::Status Process::PutIntoForce() {
+  if (options_.take_over) {
+    const std::string& path = config_->takeover.socket;
+    if (path.empty())
+      return absl::InvalidArgumentError("--takeover needs takeover.socket in the configuration: the path where the running process answers");
+    absl::StatusOr<Channel> channel = ConnectForTakeover(path);
+    if (channel.ok()) {
+      taking_over_ = true;
+      absl::Status status = TakeOver(*channel);
+      taking_over_ = false;
+      if (status.ok()) {
+        OpenAdminAgain();
+        return status;
+      }
+      if (!absl::IsUnavailable(status))
+        return absl::FailedPreconditionError(absl::StrCat("takeover failed: ", std::string(status.message())));
+      Log(LogLevel::kWarn, "the process to take over from died before it passed anything; starting normally");
+    } else if (absl::IsNotFound(channel.status())) {
+      Log(LogLevel::kWarn, "nobody to take over from: ", std::string(channel.status().message()), "; starting normally");
+    } else {
+      return channel.status();
+    }
+  }
+  Prepared prepared{config_, {}};
+  if (absl::Status status = Prepare(prepared); !status.ok()) return status;
+  Commit(std::move(prepared));
+  return config_->takeover.socket.empty() ? absl::OkStatus() : takeover_socket_.Open(config_->takeover.socket);
+}
+
+// The address may be taken for a moment: by the process before this one, or by a connection of its.
+void Process::OpenAdminAgain() {
+  absl::Status status;
+  for (TimePoint give_up = Clock::now() + seconds(2);; std::this_thread::sleep_for(milliseconds(5))) {
+    status = StartAdmin();
+    if (status.ok() || Clock::now() >= give_up) break;
+  }
+  if (status.ok())
+    admin_->Commit();
+  else
+    Log(LogLevel::kError, std::string(status.message()));
 }
 
 absl::Status Process::StartAdmin() {
@@ -106,7 +146,7 @@ absl::Status Process::StartAdmin() {
   };
   view.workers = &worker_cells_;
   view.reloads = &reload_cells_;
-  view.config_file = config_file_;
+  view.config_file = options_.config_file;
   view.features = features_.ToString();
   view.start_time = start_time_;
   view.ready = &ready_;
@@ -123,6 +163,7 @@ void Process::LogAddresses() {
   for (const std::vector<ListenTable::Entry>& entries : listening_.entries())
     for (const ListenTable::Entry& entry : entries)
       Log(LogLevel::kInfo, "listening name=", entry.listener, " address=", entry.sockets.address.ToString());
+  if (admin_ == nullptr) return;
   Log(LogLevel::kInfo, "listening name=admin address=", admin_->admin_address().ToString());
   if (std::optional<SocketAddress> metrics = admin_->metrics_address())
     Log(LogLevel::kInfo, "listening name=metrics address=", metrics->ToString());
@@ -138,10 +179,14 @@ Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
       timeout_ms = static_cast<int>(std::clamp<int64_t>(left, 0, 60'000));
       if (left <= 0) return Wake::kTimeout;
     }
-    pollfd files[] = {{signals_.get(), POLLIN, 0}, {shared_.finished.get(), POLLIN, 0}, {requests_.wake_fd(), POLLIN, 0}};
-    if (poll(files, 3, timeout_ms) <= 0) continue;
+    pollfd files[] = {{signals_.get(), POLLIN, 0},
+                      {shared_.finished.get(), POLLIN, 0},
+                      {requests_.wake_fd(), POLLIN, 0},
+                      {takeover_socket_.fd(), POLLIN, 0}};
+    if (poll(files, 4, timeout_ms) <= 0) continue;
     if (files[0].revents != 0) return Wake::kSignal;
     if (files[2].revents != 0) return Wake::kRequest;
+    if (files[3].revents != 0) return Wake::kSuccessor;
     eventfd_t count;
     eventfd_read(shared_.finished.get(), &count);
     return Wake::kFinished;
@@ -153,15 +198,15 @@ int Process::ReadSignal() {
   return read(signals_.get(), &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo) : 0;
 }
 
-// Until a signal asks to end.
-void Process::Serve() {
+// Until a signal asks to end, or a successor serves. True if there is something to drain.
+bool Process::Serve() {
   while (true) {
     switch (Wait(NeedsTicks() ? std::optional(tick_at_) : std::nullopt)) {
       case Wake::kSignal:
         switch (ReadSignal()) {
           case SIGTERM:
           case SIGINT:
-            return;
+            return true;
           case SIGHUP:
             (void)ReportedReload(/*quiet_if_unchanged=*/false);
             old_admin_.clear();
@@ -169,6 +214,10 @@ void Process::Serve() {
         break;
       case Wake::kRequest:
         AnswerRequests();
+        break;
+      case Wake::kSuccessor:
+        if (std::optional<Channel> channel = takeover_socket_.Accept())
+          if (HandOver(*std::move(channel))) return false;
         break;
       case Wake::kTimeout:
         Tick();
@@ -203,6 +252,9 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
   while (!workers_.AllFinished() && Clock::now() < deadline) {
     Wake wake = Wait(std::min(deadline, progress));
     if (wake == Wake::kRequest) AnswerRequests();
+    if (wake == Wake::kSuccessor)
+      if (std::optional<Channel> channel = takeover_socket_.Accept())
+        (void)channel->Send(MessageType::kAbort, "the process is ending already");
     if (wake == Wake::kSignal) {
       int signal = ReadSignal();
       if (leave_on_signal && (signal == SIGTERM || signal == SIGINT)) return false;
@@ -233,10 +285,10 @@ void Process::ShutDown() {
   health_.reset();
   old_admin_.clear();
   admin_.reset();
-  listening_.RemovePaths();
+  if (!handed_over_) listening_.RemovePaths();
 }
 
-int RunProcess(std::shared_ptr<const Config> config, std::string config_file, std::string disabled_features) {
+int RunProcess(std::shared_ptr<const Config> config, RunOptions options) {
   KeepStandardStreams();
   UniqueFd signals = TakeSignals();  // before any thread, the log's included
   try {
@@ -245,7 +297,7 @@ int RunProcess(std::shared_ptr<const Config> config, std::string config_file, st
     LogLine(LogLevel::kError, absl::StrCat("cannot start the log: ", error.what()));
     return kExitFailure;
   }
-  int exit_code = Process(std::move(config), std::move(config_file), std::move(disabled_features), std::move(signals)).Run();
+  int exit_code = Process(std::move(config), std::move(options), std::move(signals)).Run();
   ShutDownLog();
   return exit_code;
 }

@@ -17,6 +17,7 @@
 #include "process/listen_table.h"
 #include "process/machine.h"
 #include "process/reload_requests.h"
+#include "process/takeover_socket.h"
 #include "process/topology.h"
 #include "process/workers.h"
 
@@ -27,16 +28,21 @@ inline constexpr int kExitClean = 0;
 inline constexpr int kExitFailure = 1;
 inline constexpr int kExitUsage = 2;  // bad command line or configuration
 
+struct RunOptions {
+  std::string config_file;        // where the configuration comes from; empty if from no file
+  std::string disabled_features;  // the value of RINGMAIN_DISABLE
+  bool take_over = false;         // from the process that answers at takeover.socket
+};
+
 // Runs the proxy until a signal ends it: SIGTERM and SIGINT drain, a second one exits at once; SIGHUP reloads. Returns an exit code; what went
-// wrong was logged (it sets the log up and shuts it down). `config_file` is where `config` comes from; empty if from no file.
-// `disabled_features` is the value of RINGMAIN_DISABLE. REQUIRES: called once, by the main thread, before any other thread exists (it blocks
+// wrong was logged (it sets the log up and shuts it down). REQUIRES: called once, by the main thread, before any other thread exists (it blocks
 // the signals that it waits for).
-int RunProcess(std::shared_ptr<const Config> config, std::string config_file, std::string disabled_features);
+int RunProcess(std::shared_ptr<const Config> config, RunOptions options);
 
 // One per program; the main thread's.
 class Process {
  public:
-  Process(std::shared_ptr<const Config> config, std::string config_file, std::string disabled_features, UniqueFd signals);
+  Process(std::shared_ptr<const Config> config, RunOptions options, UniqueFd signals);
   int Run();
 
  private:
@@ -44,13 +50,14 @@ class Process {
 
   absl::Status Start();
   absl::Status StartOrExplain();
+  absl::Status PutIntoForce();
   absl::Status StartAdmin();
   void LogAddresses();
 
-  enum class Wake { kSignal, kFinished, kRequest, kTimeout };
+  enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kTimeout };
   Wake Wait(std::optional<TimePoint> deadline);
   int ReadSignal();
-  void Serve();
+  bool Serve();
   void Drain();
   bool WaitForWorkers(TimePoint deadline, bool leave_on_signal);
   void CutSessions(uint32_t command);
@@ -71,8 +78,11 @@ class Process {
   void NoteReadNow();
   absl::Status Prepare(Prepared& prepared);
   void Commit(Prepared prepared);
-  void UpdateWorkers(const Topology& before);
+  Topology Install(Prepared prepared);
+  void UpdateRoutes(const Topology& before);
+  void OpenWorkers(bool thaw);
   WorkerUpdate BeginUpdate() const;
+  void SetLimits(WorkerUpdate& update) const;
   std::vector<WorkerUpdate::Acceptance> AcceptancesOf(uint32_t worker) const;
   bool NeedsTicks() const;
   void Tick();
@@ -80,9 +90,28 @@ class Process {
   Worker::Options WorkerOptions(const Config& config) const;
   uint32_t ConnectionsForFiles(const Config& config, uint32_t workers) const;
 
+  // ---- Takeover by another process (hand_over.cc) ----
+
+  bool HandOver(Channel channel);
+  absl::Status OfferListening(Channel& channel);
+  absl::Status PassSessions(Channel& channel);
+  void GoOn(bool cut);
+  void OpenAdminAgain();
+
+  // ---- Takeover from another process (take_over.cc) ----
+
+  // What the other process passed. File descriptors are open ones.
+  struct Inheritance {
+    FrozenProcess process;
+  };
+  void ServeWhatWaits(const std::vector<ListenTable::Entry>& leaving);
+  absl::Status TakeOver(Channel& channel);
+  absl::Status InheritListening(Channel& channel);
+  absl::Status ReceiveSessions(Channel& channel, Inheritance& inheritance);
+  absl::Status Adopt(Prepared prepared, Inheritance inheritance);
+
   std::shared_ptr<const Config> config_;
-  const std::string config_file_;
-  const std::string disabled_features_;
+  const RunOptions options_;
   const UniqueFd signals_;
   const uint64_t files_;  // limit of open files
   const PortRange local_ports_ = LocalPortRange();
@@ -99,6 +128,9 @@ class Process {
   std::vector<std::shared_ptr<void>> old_admin_;  // endpoints that a reload has taken out, until nobody needs them for an answer
   std::unique_ptr<HealthThread> health_;
   Workers workers_;
+  bool taking_over_ = false;   // workers that start stand still
+  bool handed_over_ = false;   // everything belongs to the successor
+  TakeoverSocket takeover_socket_;
   ReloadRequests requests_;
   ConfigWatch watch_;
   TimePoint tick_at_{};

@@ -50,13 +50,13 @@ ReloadResult Failure(const absl::Status& status) {
 // ---- A reload ----
 
 ReloadResult Process::Reload() {
-  if (config_file_.empty())
+  if (options_.config_file.empty())
     return {.outcome = ReloadResult::Outcome::kRefused,
             .errors = {"there is no file to reload: the configuration came from the command line"}};
-  absl::StatusOr<std::string> text = ReadConfigFile(config_file_);
+  absl::StatusOr<std::string> text = ReadConfigFile(options_.config_file);
   if (!text.ok()) return Failure(text.status());
   watch_.Know(*text);
-  absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, config_file_);
+  absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, options_.config_file);
   if (!next.ok()) return Failure(next.status());
   if (**next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
   return Change(*std::move(next));
@@ -92,7 +92,7 @@ ReloadResult Process::ReportedReload(bool quiet_if_unchanged) {
     reload_cells_.failed.Add();
     reload_cells_.last_failed.Set(1);
   }
-  if (unchanged) Log(LogLevel::kInfo, "reloaded: nothing has changed file=", config_file_);
+  if (unchanged) Log(LogLevel::kInfo, "reloaded: nothing has changed file=", options_.config_file);
   for (const std::string& change : result.changes) Log(LogLevel::kInfo, "reloaded: ", change);
   for (const std::string& setting : result.next_start) Log(LogLevel::kWarn, "reloaded, but for the next start: ", setting);
   for (const std::string& error : result.errors) Log(LogLevel::kError, "reload failed: ", error);
@@ -120,7 +120,8 @@ absl::Status Process::Prepare(Prepared& prepared) {
   absl::StatusOr<ListenTable::Plan> listening = listening_.Prepare(config, workers);
   if (!listening.ok()) return listening.status();
   prepared.listening = *std::move(listening);
-  absl::Status status = admin_ == nullptr ? StartAdmin() : admin_->Prepare(config.admin_listen, config.metrics_listen);
+  absl::Status status;
+  if (!taking_over_) status = admin_ == nullptr ? StartAdmin() : admin_->Prepare(config.admin_listen, config.metrics_listen);
   bool checks = std::any_of(config.upstreams.begin(), config.upstreams.end(),
                             [](const UpstreamConfig& upstream) { return upstream.health_check.has_value(); });
   if (status.ok() && checks) status = health_->Start();
@@ -141,6 +142,7 @@ Worker::Options Process::WorkerOptions(const Config& config) const {
   options.buffers = BufferOptions(config.limits, memory, workers);
   options.max_pipes = MaxPipes(files_, workers);
   options.busy_poll = config.busy_poll;
+  options.frozen = taking_over_;
   options.high_water = static_cast<uint32_t>(config.limits.buffer_per_direction_bytes);
   return options;
 }
@@ -166,12 +168,20 @@ uint32_t Process::ConnectionsForFiles(const Config& config, uint32_t workers) co
 // ---- What may not ----
 
 void Process::Commit(Prepared prepared) {
+  Topology before = Install(std::move(prepared));
+  UpdateRoutes(before);
+  OpenWorkers(/*thaw=*/false);
+}
+
+// All but the workers; what there was before is still in use by them.
+Topology Process::Install(Prepared prepared) {
   config_ = std::move(prepared.config);
   ChangeLog(config_->log);
   if (absl::Status status = listening_.Commit(std::move(prepared.listening), *config_); !status.ok())
     Log(LogLevel::kError, std::string(status.message()));
   workers_.Commit();
-  for (std::shared_ptr<void>& server : admin_->Commit()) old_admin_.push_back(std::move(server));
+  if (!taking_over_)
+    for (std::shared_ptr<void>& server : admin_->Commit()) old_admin_.push_back(std::move(server));
   uint32_t files_suffice_for = ConnectionsForFiles(*config_, static_cast<uint32_t>(workers_.in_charge().size()));
   shared_.files.set_max(files_suffice_for);
   shared_.limit.set_max(config_->limits.max_connections.value_or(files_suffice_for));
@@ -180,13 +190,13 @@ void Process::Commit(Prepared prepared) {
   for (const Topology::ListenerEntry& listener : topology_.listeners())
     listener.shared->limit.set_max(listener.config.max_connections.value_or(UINT32_MAX));
   ShowLayout();
-  UpdateWorkers(before);
-  health_->Check(topology_.ProbeTargets());
   tick_at_ = Clock::now() + kTick;
+  return before;
 }
 
-// In two rounds: a worker may be handed a client of a listener as soon as another accepts from it, so all know the listener before any does.
-void Process::UpdateWorkers(const Topology& before) {
+// Before OpenWorkers: a worker may be handed a client of a listener as soon as another accepts from it, so all know the listener before any
+// does.
+void Process::UpdateRoutes(const Topology& before) {
   workers_.Apply([&](uint32_t worker, bool first) {
     WorkerUpdate update = BeginUpdate();
     for (const Topology::ListenerEntry& listener : topology_.listeners())
@@ -194,20 +204,29 @@ void Process::UpdateWorkers(const Topology& before) {
         update.routes.push_back(topology_.MakeRoute(listener, worker, local_ports_));
     return update;
   });
+}
+
+void Process::OpenWorkers(bool thaw) {
   workers_.Apply([&](uint32_t worker, bool) {
     WorkerUpdate update = BeginUpdate();
     update.accept_from = AcceptancesOf(worker);
+    update.thaw = thaw;
     return update;
   });
+  health_->Check(topology_.ProbeTargets());
 }
 
 WorkerUpdate Process::BeginUpdate() const {
-  Worker::Options options = WorkerOptions(*config_);
   WorkerUpdate update;
+  SetLimits(update);
+  return update;
+}
+
+void Process::SetLimits(WorkerUpdate& update) const {
+  Worker::Options options = WorkerOptions(*config_);
   update.high_water = options.high_water;
   update.buffer_bytes = options.buffers.max_bytes;
   update.busy_poll = options.busy_poll;
-  return update;
 }
 
 std::vector<WorkerUpdate::Acceptance> Process::AcceptancesOf(uint32_t worker) const {
@@ -252,8 +271,8 @@ void Process::Tick() {
       });
     ShowLayout();
   }
-  if (!config_->reload.watch || config_file_.empty()) return;
-  absl::StatusOr<std::string> text = ReadConfigFile(config_file_);
+  if (!config_->reload.watch || options_.config_file.empty()) return;
+  absl::StatusOr<std::string> text = ReadConfigFile(options_.config_file);
   if (watch_.Look(text.ok() ? std::optional(*std::move(text)) : std::nullopt)) (void)ReportedReload(/*quiet_if_unchanged=*/true);
   old_admin_.clear();
 }

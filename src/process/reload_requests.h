@@ -37,12 +37,17 @@ class ReloadRequests {
     std::lock_guard<std::mutex> lock(mutex_);
     return std::exchange(waiting_, {});
   }
-  // Nobody waits any more, now or later.
+  // Nobody waits any more, now or until Open.
   void Close() {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
     for (std::promise<ReloadResult>& one : waiting_) one.set_value(Ending());
     waiting_.clear();
+  }
+
+  void Open() {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = false;
   }
 
   static ReloadResult Ending() {

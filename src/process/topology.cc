@@ -6,6 +6,7 @@
 
 #include "balance/make_balancer.h"
 #include "base/check.h"
+#include "takeover/frozen_metrics.h"
 
 namespace ringmain {
 namespace {
@@ -141,26 +142,32 @@ const Topology::ListenerEntry& Topology::listener(const std::string& name) const
 
 std::unique_ptr<ListenerRoute> Topology::MakeRoute(const ListenerEntry& listener, uint32_t worker, PortRange local_ports) const {
   const UpstreamEntry& upstream = upstreams_[listener.upstream];
+  return RouteOf(listener, upstream.upstream, upstream.metrics, upstream.servers, worker, local_ports);
+}
+
+std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, const std::shared_ptr<Upstream>& upstream,
+                                                 const std::shared_ptr<UpstreamMetrics>& metrics,
+                                                 const std::vector<ServerEntry>& servers, uint32_t worker, PortRange local_ports) {
   auto route = std::make_unique<ListenerRoute>();
   route->shared = listener.shared;
   route->listener_metrics = listener.metrics;
-  route->upstream_owner = upstream.upstream;
-  route->upstream_metrics = upstream.metrics;
+  route->upstream_owner = upstream;
+  route->upstream_metrics = metrics;
   route->names = listener.names;
-  route->upstream = upstream.upstream.get();
+  route->upstream = upstream.get();
   route->listener_cells = &listener.metrics->cells[worker];
-  route->upstream_cells = &upstream.metrics->cells[worker];
-  for (size_t i = 0; i < upstream.servers.size(); ++i) {
-    const ServerEntry& server = upstream.servers[i];
+  route->upstream_cells = &metrics->cells[worker];
+  for (size_t i = 0; i < servers.size(); ++i) {
+    const ServerEntry& server = servers[i];
     route->server_metrics.push_back(server.metrics);
-    route->servers.push_back({&server.metrics->cells[worker], SourceTurns(upstream.upstream->sources(i).size()),
+    route->servers.push_back({&server.metrics->cells[worker], SourceTurns(upstream->sources(i).size()),
                               MayMeetItself(server.server->address(), local_ports)});
   }
   route->keepalive = listener.config.keepalive;
   route->idle_timeout = listener.config.idle_timeout;
   route->half_closed_timeout = listener.config.half_closed_timeout;
-  route->connect_timeout = upstream.upstream->config().connect_timeout;
-  route->connect_tries = upstream.upstream->config().connect_tries;
+  route->connect_timeout = upstream->config().connect_timeout;
+  route->connect_tries = upstream->config().connect_tries;
   return route;
 }
 
@@ -189,6 +196,97 @@ void Topology::GrowTo(size_t workers) {
     for (const UpstreamEntry& entry : *entries) Grow(entry, workers);
   for (const auto* entries : {&listeners_, &draining_listeners_})
     for (const ListenerEntry& entry : *entries) entry.metrics->cells.Grow(workers);
+}
+
+// ---- Takeover (what becomes of it: hand_over.cc, take_over.cc) ----
+
+Topology Topology::Inherit(const FrozenProcess& process, size_t workers, TimePoint now) {
+  Config config;
+  for (const FrozenUpstream& frozen : process.upstreams) {
+    UpstreamConfig& upstream = config.upstreams.emplace_back();
+    upstream.name = frozen.name;
+    for (const FrozenServer& server : frozen.servers)
+      if (auto address = SocketAddress::Parse(server.address); address.ok()) upstream.servers.push_back({*address, 1});
+    if (upstream.servers.empty()) config.upstreams.pop_back();
+  }
+  for (const FrozenListener& frozen : process.listeners) {
+    if (config.upstreams.empty()) break;
+    bool known = std::any_of(config.upstreams.begin(), config.upstreams.end(),
+                             [&](const UpstreamConfig& upstream) { return upstream.name == frozen.upstream; });
+    ListenerConfig& listener = config.listeners.emplace_back();
+    listener.name = frozen.name;
+    listener.upstream = known ? frozen.upstream : config.upstreams[0].name;
+  }
+  Topology topology(config, {}, workers, now);
+  for (size_t i = 0; i < topology.listeners_.size(); ++i) Add(process.listeners[i], topology.listeners_[i].metrics->cells[0]);
+  for (const FrozenUpstream& frozen : process.upstreams) {
+    auto entry = std::find_if(topology.upstreams_.begin(), topology.upstreams_.end(),
+                              [&](const UpstreamEntry& one) { return NameOf(one) == frozen.name; });
+    if (entry == topology.upstreams_.end()) continue;
+    Add(frozen, entry->metrics->cells[0]);
+    for (const FrozenServer& server : frozen.servers)
+      for (ServerEntry& own : entry->servers) {
+        if (own.metrics->name != server.address) continue;
+        Add(server, *own.metrics);
+        own.server->set_up(server.up);
+      }
+  }
+  return topology;
+}
+
+void Topology::Freeze(FrozenProcess& process) const {
+  for (const auto* entries : {&listeners_, &draining_listeners_})
+    for (const ListenerEntry& entry : *entries) {
+      process.listeners.push_back(ringmain::Freeze(*entry.metrics));
+      process.listeners.back().upstream = entry.config.upstream;
+    }
+  for (const auto* entries : {&upstreams_, &draining_upstreams_})
+    for (const UpstreamEntry& entry : *entries) {
+      FrozenUpstream& upstream = process.upstreams.emplace_back(ringmain::Freeze(*entry.metrics));
+      for (const auto* servers : {&entry.servers, &entry.draining})
+        for (const ServerEntry& server : *servers)
+          upstream.servers.push_back(ringmain::Freeze(*server.metrics, server.server->up()));
+    }
+}
+
+std::string Topology::UpstreamOf(const std::string& listener) const {
+  const ListenerEntry* found = FindEither(listeners_, draining_listeners_, listener);
+  return found != nullptr ? found->config.upstream : "";
+}
+
+std::unique_ptr<ListenerRoute> Topology::MakeAdoptedRoute(const FrozenRoute& frozen, uint32_t worker, PortRange local_ports) const {
+  const ListenerEntry* listener = FindEither(listeners_, draining_listeners_, frozen.listener);
+  const UpstreamEntry* upstream = FindEither(upstreams_, draining_upstreams_, frozen.upstream);
+  if (listener == nullptr || upstream == nullptr) return nullptr;
+  std::vector<ServerEntry> servers;
+  if (frozen.server.empty()) {
+    // A server is still to be chosen: by the configuration that holds now, as far as it goes.
+    for (const ListenerEntry& configured : listeners_)
+      if (&configured == listener) return MakeRoute(configured, worker, local_ports);
+    servers = upstream->servers.empty() ? upstream->draining : upstream->servers;
+  } else {
+    for (const auto* list : {&upstream->servers, &upstream->draining})
+      for (const ServerEntry& server : *list)
+        if (server.metrics->name == frozen.server) servers.push_back(server);
+  }
+  if (servers.empty()) return nullptr;
+  UpstreamConfig config = upstream->upstream->config();
+  config.servers.clear();
+  Upstream::Servers shared;
+  auto names = std::make_shared<RouteNames>();
+  *names = {frozen.listener, frozen.upstream, {}};
+  for (const ServerEntry& server : servers) {
+    config.servers.push_back({server.server->address(), 1});
+    shared.push_back(server.server);
+    names->servers.push_back(server.metrics->name);
+  }
+  auto own = std::make_shared<Upstream>(config, MakeBalancer(config.balance), std::move(shared));
+  std::unique_ptr<ListenerRoute> route = RouteOf(*listener, own, upstream->metrics, servers, worker, local_ports);
+  route->names = std::move(names);
+  route->idle_timeout = frozen.idle_timeout;
+  route->half_closed_timeout = frozen.half_closed_timeout;
+  route->keepalive = frozen.keepalive;
+  return route;
 }
 
 // ---- What is draining ----

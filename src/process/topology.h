@@ -15,6 +15,7 @@
 #include "config/config.h"
 #include "health/probes.h"
 #include "process/machine.h"
+#include "takeover/frozen_process.h"
 #include "worker/update.h"
 
 namespace ringmain {
@@ -49,6 +50,17 @@ class Topology {
 
   const std::vector<ListenerEntry>& listeners() const { return listeners_; }  // in the order of the configuration
   const std::vector<UpstreamEntry>& upstreams() const { return upstreams_; }
+  // ---- Takeover ----
+
+  // What another process had; all of it as if it were configured.
+  static Topology Inherit(const FrozenProcess& process, size_t workers, TimePoint now);
+  // Adds what there is to pass on, but for workers and sessions.
+  void Freeze(FrozenProcess& process) const;
+  // The name of the upstream of a listener, configured or draining; empty if there is no such listener.
+  std::string UpstreamOf(const std::string& listener) const;
+  // A route for sessions that were opened under that one. Server 0 is the route's server, if it has one.
+  std::unique_ptr<ListenerRoute> MakeAdoptedRoute(const FrozenRoute& frozen, uint32_t worker, PortRange local_ports) const;
+
   // The entry of a listener of the configuration. REQUIRES: there is one.
   const ListenerEntry& listener(const std::string& name) const;
 
@@ -73,6 +85,9 @@ class Topology {
   UpstreamEntry NextUpstream(const UpstreamConfig& config, const UpstreamEntry* before, size_t workers, TimePoint now);
   ListenerEntry NextListener(const ListenerConfig& config, const ListenerEntry* before, size_t workers);
   void DrainUpstream(UpstreamEntry entry, TimePoint now);
+  static std::unique_ptr<ListenerRoute> RouteOf(const ListenerEntry& listener, const std::shared_ptr<Upstream>& upstream,
+                                                const std::shared_ptr<UpstreamMetrics>& metrics,
+                                                const std::vector<ServerEntry>& servers, uint32_t worker, PortRange local_ports);
 
   std::vector<ListenerEntry> listeners_;
   std::vector<ListenerEntry> draining_listeners_;

@@ -13,10 +13,13 @@ constexpr bool IsRefusal(CloseReason reason) {
          reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles || reason == CloseReason::kClientLeft;
 }
 
+// The process that took it over may have moved some of its bytes, and lost them.
+constexpr bool IsLost(CloseReason reason) { return reason == CloseReason::kTakeoverFailed; }
+
 // It is ended though neither side has.
 constexpr bool IsCut(CloseReason reason) {
-  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kServerRemoved || reason == CloseReason::kIdleTimeout ||
-         reason == CloseReason::kHalfClosedTimeout;
+  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kServerRemoved ||
+         reason == CloseReason::kIdleTimeout || reason == CloseReason::kHalfClosedTimeout;
 }
 
 }  // namespace
@@ -27,7 +30,7 @@ void Sessions::Close(Session& session, CloseReason reason) {
     for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(-1);
   session.state = SessionState::kClosing;
   session.reason = reason;
-  session.reset |= IsRefusal(reason);
+  session.reset |= IsRefusal(reason) || IsLost(reason);
   for (const Relay& relay : session.relays) session.reset |= relay.starved();  // bytes in the socket that are lost
   timers_.Cancel(session);
   starved_.Remove(session);

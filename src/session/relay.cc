@@ -114,9 +114,13 @@ void Relay::Discard() {
   if (!sending_) DropQueue();
 }
 
-void Relay::Stop() {
+void Relay::Cancel() {
   if (receiving_) env_->io.Cancel(receive_token());
   if (sending_) env_->io.Cancel(send_token());
+}
+
+void Relay::Stop() {
+  Cancel();
   Discard();
 }
 

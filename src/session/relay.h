@@ -35,6 +35,7 @@
 
 #include "metrics/cells.h"
 #include "metrics/reasons.h"
+#include "takeover/frozen_session.h"
 #include "uring/buffer_pool.h"
 #include "uring/io.h"
 #include "uring/token.h"
@@ -91,8 +92,14 @@ class alignas(64) Relay {
   void BreakSource() { source_broken_ = true; }
   // The end was passed on to the sink.
   void Finish() { finished_ = true; }
-  // Asks for an early end of all that is armed, and drops the rest as Discard does.
+  // Asks for an early end of all that is armed.
+  void Cancel();
+  // The same, and drops the rest as Discard does.
   void Stop();
+  // All that is to be known to go on elsewhere. REQUIRES: nothing is armed.
+  FrozenRelay Save() const;
+  // Goes on from there. False if there is no memory for what was queued. REQUIRES: nothing has happened yet.
+  bool Restore(const FrozenRelay& frozen);
 
   // ---- State ----
 

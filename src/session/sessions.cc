@@ -34,10 +34,11 @@ Quiet QuietLimit(const Session& session) {
 }  // namespace
 
 Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
-                   uint32_t direct_turn_bytes)
+                   uint32_t direct_turn_bytes, uint64_t first_number)
     : io_(io),
       env_{io, buffers, high_water, cells.relays},
       direct_turn_bytes_(direct_turn_bytes),
+      first_number_(first_number),
       cells_(cells),
       observer_(observer),
       timers_(io.Now()) {
@@ -47,7 +48,7 @@ Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells
 void Sessions::Open(int client, Route& route) {
   Session& session = pool_.Create(env_, route, client);
   cells_.opened.Add();
-  session.number = cells_.opened.value();
+  session.number = first_number_ + cells_.opened.value();
   ++route.sessions;
   session.accepted_at = session.last_byte_at = io_.Now();
   route.listener_cells->active.Add(1);
@@ -99,6 +100,15 @@ void Sessions::Handle(const Completion& completion) {
 }
 
 void Sessions::Flush() {
+  if (!frozen_) PumpAll();
+  const BufferPool& buffers = env_.buffers;
+  cells_.buffers_held.Set(buffers.held());
+  cells_.buffers.Set(buffers.total());
+  cells_.spliced_bytes.Add(std::exchange(env_.spliced_bytes, 0));
+  cells_.buffer_bytes.Set(static_cast<int64_t>(buffers.total()) * buffers.buffer_bytes());
+}
+
+void Sessions::PumpAll() {
   env_.direct_budget = direct_turn_bytes_;
   for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
     Session* session = dirty_.PopFront();
@@ -111,11 +121,6 @@ void Sessions::Flush() {
     PassEnds(*session);
   }
   FeedStarved();
-  const BufferPool& buffers = env_.buffers;
-  cells_.buffers_held.Set(buffers.held());
-  cells_.buffers.Set(buffers.total());
-  cells_.spliced_bytes.Add(std::exchange(env_.spliced_bytes, 0));
-  cells_.buffer_bytes.Set(static_cast<int64_t>(buffers.total()) * buffers.buffer_bytes());
 }
 
 void Sessions::CloseAll(CloseReason reason) {
@@ -131,12 +136,14 @@ void Sessions::CloseThoseOf(const Server& server, CloseReason reason) {
 void Sessions::SetHighWater(uint32_t bytes) { env_.high_water = std::max(bytes, 2 * env_.buffers.buffer_bytes() + 1); }
 
 std::optional<TimePoint> Sessions::NextWakeUp() const {
+  if (frozen_) return std::nullopt;
   std::optional<TimePoint> timer = timers_.NextWakeUp();
   if (lively_.empty() || (timer.has_value() && *timer < sweep_at_)) return timer;
   return sweep_at_;
 }
 
 void Sessions::RunTimers(TimePoint now) {
+  if (frozen_) return;
   if (!lively_.empty() && now >= sweep_at_) Sweep(now);
   while (TimerWheel::Timer* timer = timers_.PopDue(now)) OnTimer(static_cast<Session&>(*timer), now);
 }
@@ -160,6 +167,7 @@ void Sessions::FeedStarved() {
 // ---- Connecting ----
 
 void Sessions::StartConnect(Session& session, CloseReason last_failure) {
+  if (frozen_) return;  // Thaw comes back to it
   std::optional<uint16_t> picked = session.route->upstream->Pick({session.tried.data(), session.tries});
   if (!picked.has_value()) {
     Close(session, last_failure);
@@ -212,6 +220,10 @@ void Sessions::OnConnect(Session& session, int result) {
   session.connect_armed = false;
   if (session.state == SessionState::kClosing) {
     FinishClose(session);
+    return;
+  }
+  if (frozen_ && (result == -ECANCELED || result == -EADDRNOTAVAIL) && !session.connect_timed_out) {
+    GiveUpConnect(session);
     return;
   }
   if (result == 0 && ConnectedToItself(session)) {

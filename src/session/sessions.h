@@ -10,6 +10,7 @@
 // A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
 #pragma once
 
+#include <functional>
 #include <optional>
 
 #include "base/intrusive_list.h"
@@ -34,6 +35,8 @@ class SessionObserver {
   virtual void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) = 0;
   // No file descriptor was free for a server's side.
   virtual void OnOutOfFiles() = 0;
+  // The session goes on elsewhere; as OnClosed for the route.
+  virtual void OnLetGo(Route& route) = 0;
 };
 
 class Sessions {
@@ -52,9 +55,9 @@ class Sessions {
   // may have to wait.
   static constexpr uint32_t kDirectTurnBytes = 2 << 20;
 
-  // Everything passed outlives it.
+  // Everything passed outlives it. Sessions are numbered from `first_number` + 1 on.
   Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
-           uint32_t direct_turn_bytes = kDirectTurnBytes);
+           uint32_t direct_turn_bytes = kDirectTurnBytes, uint64_t first_number = 0);
   // REQUIRES: size() == 0.
   ~Sessions() = default;
 
@@ -66,7 +69,23 @@ class Sessions {
   // Ends the turn: arms what the completions made necessary.
   void Flush();
   // Bulk that had to give way to others is left: the next turn should not wait for a completion.
-  bool has_deferred() const { return !dirty_.empty(); }
+  bool has_deferred() const { return !dirty_.empty() && !frozen_; }
+  // ---- To go on elsewhere (freezing.cc) ----
+
+  // Begins to end everything that is armed, and arms nothing more: sessions stand still. What completes is still to be handled.
+  void Freeze();
+  // Frozen, nothing is armed any more, and no session is closing.
+  bool settled();
+  // What there is to know of every session, one by one; their sockets and pipes stay theirs. REQUIRES: settled().
+  void Save(const std::function<void(const FrozenSession&, const Route&, std::optional<uint16_t> server)>& take);
+  // Goes on with one that was saved elsewhere, whose sockets and pipes are now its own; it stands still until Thaw. `server` is the index in
+  // the route, if it is established. False if there was no memory for its bytes: it is not whole. REQUIRES: frozen.
+  bool Adopt(const FrozenSession& frozen, Route& route, uint16_t server);
+  // Goes on with all.
+  void Thaw();
+  // Forgets all: their sockets are somebody else's now. REQUIRES: settled().
+  void LetGo();
+
   // Starts closing every session.
   void CloseAll(CloseReason reason);
   // Starts closing the sessions that have a connection to the server, or are about to.
@@ -94,6 +113,7 @@ class Sessions {
   void ConnectTryFailed(Session& session, ConnectFailure failure, int error);
   void Establish(Session& session);
   void ReleaseServer(Session& session);
+  void GiveUpConnect(Session& session);
 
   void OnRelayEvent(Session& session, Direction direction, RelayEvent event);
   void OnSourceEnded(Session& session, Direction direction, bool reset);
@@ -105,6 +125,7 @@ class Sessions {
   void ScheduleConnectTimer(Session& session);
   void StartQuietTimer(Session& session, TimePoint now);
 
+  void PumpAll();
   void Touch(Session& session);
   void Sweep(TimePoint now);
   void KeepAlive(Session& session);
@@ -123,6 +144,7 @@ class Sessions {
   Io& io_;
   RelayEnv env_;
   const uint32_t direct_turn_bytes_;
+  const uint64_t first_number_;
   WorkerCells& cells_;
   SessionObserver& observer_;
   TimerWheel timers_;
@@ -130,6 +152,7 @@ class Sessions {
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
   IntrusiveList<Session, &Session::lively> lively_;
+  bool frozen_ = false;
   TimePoint sweep_at_{};       // while lively_ is not empty
   std::vector<Check> checks_;  // of the sweep that runs
 };

@@ -48,8 +48,8 @@ void BufferPool::Take(uint16_t buffer, uint32_t length) {
   headers_[buffer] = {0, length, kNone, false};
 }
 
-std::optional<uint16_t> BufferPool::Borrow() {
-  if (tight()) return std::nullopt;
+std::optional<uint16_t> BufferPool::Borrow(bool though_tight) {
+  if (tight() && !though_tight) return std::nullopt;
   std::optional<uint16_t> buffer = TakeSpare();
   if (!buffer.has_value()) return std::nullopt;
   headers_[*buffer] = {0, 0, kNone, true};

@@ -62,8 +62,8 @@ class BufferPool {
 
   // A completion brought `buffer` with `length` bytes: the caller has it now.
   void Take(uint16_t buffer, uint32_t length);
-  // An empty spare, held by the caller. None if the pool is tight or memory is refused.
-  std::optional<uint16_t> Borrow();
+  // An empty spare, held by the caller. None if the pool is tight, unless that is not to matter, or memory is refused.
+  std::optional<uint16_t> Borrow(bool though_tight = false);
   // The caller keeps a buffer beyond this turn. REQUIRES: taken, not yet held.
   void Hold(uint16_t buffer);
   // The caller is done with a buffer: back to the kernel, or to the spares.

@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -83,6 +84,10 @@ class Io {
   virtual void ReleasePipe(uint16_t pipe) = 0;
   // Gives a pipe back with what is in it, which is lost.
   virtual void DiscardPipe(uint16_t pipe) = 0;
+  // The two ends of a lent pipe, which stay the pool's: for reading and for writing.
+  virtual std::array<int, 2> PipeEnds(uint16_t pipe) = 0;
+  // Takes over a pipe, by its ends, with what is in it; it is lent.
+  virtual uint16_t AdoptPipe(int read_end, int write_end) = 0;
   // Moves what there is from a socket into an empty pipe, up to its size and `max_bytes`: the number of bytes, 0 at the end of the
   // stream, or -errno; -EAGAIN if there is nothing now.
   virtual int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) = 0;

@@ -3,6 +3,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <utility>
+
 namespace ringmain {
 
 std::optional<PipePool::Pipe> PipePool::Open() {
@@ -24,19 +26,27 @@ std::optional<uint16_t> PipePool::Acquire() {
     --rest_;
     return std::nullopt;
   }
-  if (closed_.empty() && pipes_.size() == max_pipes_) return std::nullopt;
+  if (closed_.empty() && pipes_.size() >= max_pipes_) return std::nullopt;
   std::optional<Pipe> opened = Open();
   if (!opened.has_value()) {
     rest_ = kRest;
     return std::nullopt;
   }
+  return Keep(*std::move(opened));
+}
+
+uint16_t PipePool::Adopt(UniqueFd read_end, UniqueFd write_end) {
+  return Keep({std::move(read_end), std::move(write_end)});
+}
+
+uint16_t PipePool::Keep(Pipe pipe) {
   if (!closed_.empty()) {
     uint16_t number = closed_.back();
     closed_.pop_back();
-    pipes_[number] = *std::move(opened);
+    pipes_[number] = std::move(pipe);
     return number;
   }
-  pipes_.push_back(*std::move(opened));
+  pipes_.push_back(std::move(pipe));
   return static_cast<uint16_t>(pipes_.size() - 1);
 }
 

@@ -26,6 +26,8 @@ class PipePool {
   // The number of a free pipe; none if all are lent, or the kernel gives no (or too small a) pipe. It is not asked again for some time
   // then, for each refusal costs several system calls.
   std::optional<uint16_t> Acquire();
+  // Makes a pipe of another worker's, or another process's, one that is lent. It is one more than max_pipes, if need be.
+  uint16_t Adopt(UniqueFd read_end, UniqueFd write_end);
   // Takes an empty pipe back.
   void Release(uint16_t pipe) { free_.push_back(pipe); }
   // Takes a pipe back with what is in it, which is dropped.
@@ -43,6 +45,7 @@ class PipePool {
   };
   static constexpr uint32_t kRest = 1024;  // calls of Acquire
   static std::optional<Pipe> Open();
+  uint16_t Keep(Pipe pipe);
 
   const uint16_t max_pipes_;
   std::vector<Pipe> pipes_;

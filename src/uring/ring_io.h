@@ -39,6 +39,8 @@ class RingIo final : public Io, private BufferPublisher {
   void CloseWithReset(int fd) override;
   std::optional<uint16_t> AcquirePipe() override { return pipes_.Acquire(); }
   void ReleasePipe(uint16_t pipe) override { pipes_.Release(pipe); }
+  std::array<int, 2> PipeEnds(uint16_t pipe) override { return {pipes_.read_end(pipe), pipes_.write_end(pipe)}; }
+  uint16_t AdoptPipe(int read_end, int write_end) override { return pipes_.Adopt(UniqueFd(read_end), UniqueFd(write_end)); }
   void DiscardPipe(uint16_t pipe) override { pipes_.Discard(pipe); }
   int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;

@@ -21,6 +21,8 @@ class alignas(64) ConnectionLimit {
     } while (!active_.compare_exchange_weak(active, active + 1, std::memory_order_relaxed));
     return true;
   }
+  // Though it may be one too many: for a connection that is there already.
+  void Acquire() { active_.fetch_add(1, std::memory_order_relaxed); }
   // REQUIRES: an acquired connection.
   void Release() {
     uint32_t before = active_.fetch_sub(1, std::memory_order_relaxed);

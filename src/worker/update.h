@@ -15,6 +15,7 @@
 #include "log/log.h"
 #include "metrics/board.h"
 #include "session/session.h"
+#include "takeover/frozen_process.h"
 #include "upstream/upstream.h"
 #include "worker/connection_limit.h"
 
@@ -50,6 +51,13 @@ struct ListenerRoute : Route {
   bool retired = false;  // another has taken its place; it goes with its last session
 };
 
+// A session as it passes from one worker to another.
+struct SavedSession {
+  FrozenSession session;
+  const ListenerRoute* route = nullptr;
+  std::optional<uint16_t> server;  // index in the route, if it is established
+};
+
 struct WorkerUpdate {
   struct Acceptance {
     std::shared_ptr<ListeningSocket> socket;
@@ -63,6 +71,22 @@ struct WorkerUpdate {
   std::vector<uint32_t> forget;
   // Sessions with these are closed, CloseReason::kServerRemoved.
   std::vector<std::shared_ptr<const Server>> close;
+  // ---- Of a takeover ----
+  // Sessions are to stand still, and to be written down here; carried out once they do and are.
+  std::vector<SavedSession>* freeze_into = nullptr;
+  // Sessions that come from elsewhere, established ones with server 0 of the route. They stand still until the thaw.
+  struct Adoption {
+    FrozenSession session;
+    ListenerRoute* route = nullptr;  // one of adopted_routes
+  };
+  std::vector<Adoption> adopt;
+  std::vector<std::unique_ptr<ListenerRoute>> adopted_routes;
+  std::atomic<bool>* adopted_whole = nullptr;  // becomes false if there was no memory for what a session held
+  std::optional<FrozenWorker> counted;         // what the worker of that number had counted before
+  bool cut_lost = false;                       // frozen sessions are lost: they are closed, CloseReason::kTakeoverFailed
+  bool thaw = false;                           // sessions go on
+  bool let_go = false;                         // sessions go on elsewhere: to be forgotten
+
   uint32_t high_water = 0;
   uint64_t buffer_bytes = 0;  // of all the worker's buffers
   Duration busy_poll{};

@@ -12,6 +12,8 @@
 #include <new>
 #include <utility>
 
+#include "takeover/frozen_metrics.h"
+
 namespace ringmain {
 
 Worker::Worker(Options options, WorkerShared& shared, WorkerCells& cells)
@@ -88,10 +90,12 @@ absl::Status Worker::SetUp() {
   if (!io.ok()) return io.status();
   io_ = *std::move(io);
   SessionObserver& observer = *this;
-  sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer);
+  sessions_ = std::make_unique<Sessions>(*io_, io_->buffers(), options_.high_water, cells_, observer, Sessions::kDirectTurnBytes,
+                                         uint64_t{options_.id} << kSessionNumberBits);
   timer_ = std::make_unique<RingTimer>(*ring_);
   ring_->Poll({Op::kWake, 0, 0}, inbox_.wake_fd(), POLLIN);
   inbox_.Open();
+  if (options_.frozen) sessions_->Freeze();
   return absl::OkStatus();
 }
 
@@ -105,7 +109,7 @@ void Worker::Loop() {
     if (io_->buffers().full()) PauseAccepting(ENOBUFS);
     if (resume_) ResumeAccepting();
     if (leaving_ > 0) LetGo();
-    if (carried_ != nullptr && leaving_ == 0) std::exchange(carried_, nullptr)->done.set_value();
+    if (carried_ != nullptr && Finished(*carried_)) std::exchange(carried_, nullptr)->done.set_value();
     if (drop_routes_) DropUnusedRoutes();
     UpdateTimer();
     CountTurn(completions);
@@ -200,6 +204,45 @@ void Worker::Carry(WorkerUpdate& update) {
   sessions_->SetHighWater(update.high_water);
   io_->buffers().SetMaxBytes(update.buffer_bytes);
   busy_poll_ = update.busy_poll;
+  CarryTakeover(update);
+}
+
+void Worker::CarryTakeover(WorkerUpdate& update) {
+  if (update.counted.has_value()) Add(*update.counted, cells_);
+  if (!update.adopt.empty()) Adopt(update);
+  if (update.freeze_into != nullptr) {
+    sessions_->Freeze();
+    // Those that wait for file descriptors are sessions to the other process.
+    for (; !waiting_.empty(); waiting_.pop_front()) {
+      shared_.files.Acquire();
+      sessions_->Open(waiting_.front().socket.release(), *waiting_.front().listener->route);
+    }
+  }
+  if (update.cut_lost) sessions_->CloseAll(CloseReason::kTakeoverFailed);
+  if (update.thaw) sessions_->Thaw();
+  if (update.let_go) sessions_->LetGo();
+}
+
+void Worker::Adopt(WorkerUpdate& update) {
+  for (WorkerUpdate::Adoption& one : update.adopt) {
+    shared_.limit.Acquire();
+    shared_.files.Acquire();
+    one.route->shared->limit.Acquire();
+    inbox_.AddConnection();
+    if (!sessions_->Adopt(one.session, *one.route, 0)) update.adopted_whole->store(false, std::memory_order_relaxed);
+  }
+  for (std::unique_ptr<ListenerRoute>& route : update.adopted_routes) Retire(std::move(route));
+}
+
+// Whether an update was carried out to its end.
+bool Worker::Finished(WorkerUpdate& update) {
+  if (leaving_ > 0) return false;
+  if (update.freeze_into == nullptr) return true;
+  if (!sessions_->settled()) return false;
+  sessions_->Save([&](const FrozenSession& session, const Route& route, std::optional<uint16_t> server) {
+    update.freeze_into->push_back({session, static_cast<const ListenerRoute*>(&route), server});
+  });
+  return true;
 }
 
 void Worker::ReplaceRoute(std::unique_ptr<ListenerRoute> route) {
@@ -240,17 +283,23 @@ void Worker::OnTimer() {
 void Worker::OnClosed(Route& ended, CloseReason reason, Duration lifetime) {
   auto& route = static_cast<ListenerRoute&>(ended);  // there are no others
   SharedListener& listener = *route.shared;
-  drop_routes_ |= route.retired && route.sessions == 0;
-  listener.limit.Release();
-  shared_.limit.Release();
-  shared_.files.Release();
-  inbox_.RemoveConnection();
+  ReleaseLimits(route);
   inbox_.brief().OnClosed(lifetime, Clock::now());
   resume_ = paused_;
   if (reason != CloseReason::kNoServer) return;
   if (std::optional<uint64_t> more = listener.no_server.Admit(Clock::now()))
     Log(LogLevel::kError, "no server is up: client closed listener=", listener.name,
         " upstream=", route.upstream->name(), " not_logged=", *more);
+}
+
+void Worker::OnLetGo(Route& route) { ReleaseLimits(static_cast<ListenerRoute&>(route)); }
+
+void Worker::ReleaseLimits(ListenerRoute& route) {
+  drop_routes_ |= route.retired && route.sessions == 0;
+  route.shared->limit.Release();
+  shared_.limit.Release();
+  shared_.files.Release();
+  inbox_.RemoveConnection();
 }
 
 void Worker::OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) {

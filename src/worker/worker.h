@@ -54,6 +54,7 @@ class Worker final : private SessionObserver {
     BufferPool::Options buffers;
     uint16_t max_pipes = 0;
     uint32_t high_water = 256 << 10;
+    bool frozen = false;   // sessions stand still from the start, until a thaw
     Duration busy_poll{};  // looks for completions that long before it sleeps; zero is off
   };
   enum Command : uint32_t {
@@ -123,6 +124,9 @@ class Worker final : private SessionObserver {
   void OnWake();
   void OnCommands(uint32_t commands);
   void Carry(WorkerUpdate& update);
+  void CarryTakeover(WorkerUpdate& update);
+  void Adopt(WorkerUpdate& update);
+  bool Finished(WorkerUpdate& update);
   void ReplaceRoute(std::unique_ptr<ListenerRoute> route);
   void Retire(std::unique_ptr<ListenerRoute> route);
   void DropUnusedRoutes();
@@ -152,6 +156,8 @@ class Worker final : private SessionObserver {
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   void OnOutOfFiles() override;
+  void OnLetGo(Route& route) override;
+  void ReleaseLimits(ListenerRoute& route);
 
   const Options options_;
   WorkerShared& shared_;

@@ -96,6 +96,7 @@ void Driver::ListChoices(bool time_passes) {
   if (choices_.empty() || !time_passes) return;
   // These alone would go on for ever.
   Add(Event::kTime, nullptr, options_.time_weight);
+  if (options_.freeze_one_in > 0 && random_.OneIn(options_.freeze_one_in)) Add(Event::kFreeze, nullptr, 20);
   if (world_.io().published() > 0) Add(Event::kScribble, nullptr, 1);
   if (options_.health_flips) Add(Event::kFlipHealth, nullptr, 1);
   if (!options_.spurious_polls) return;
@@ -212,6 +213,9 @@ void Driver::Do(const Choice& choice) {
     case Event::kSendPoll:
       io.CarryOutSendPoll(*choice.socket);
       return;
+    case Event::kFreeze:
+      FreezeForAWhile();
+      return;
     case Event::kPeerRead:
       io.PeerReads(*choice.socket,
                    random_.Between(1, std::min<uint64_t>({choice.socket->script.read_chunk,
@@ -263,6 +267,20 @@ void Driver::Turn(bool timers) {
   if (timers && world_.TimerDue()) world_.RunTimers();
   world_.Flush();
   world_.rules().AfterTurn();
+}
+
+// Whatever may happen meanwhile, in whatever order, everything that was armed ends; then all go on, here or elsewhere.
+void Driver::FreezeForAWhile() {
+  world_.Freeze();
+  ++freezes_;
+  while (!world_.report().failed() && !world_.sessions().settled())
+    if (!world_.report().Expect(Step(/*time_passes=*/false), "what was armed does not end")) return;
+  if (world_.report().failed()) return;
+  if (random_.OneIn(4))
+    world_.Thaw();
+  else
+    world_.HandOver();
+  Turn(/*timers=*/false);
 }
 
 bool Driver::Wait() {

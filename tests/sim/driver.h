@@ -28,6 +28,7 @@ struct DriverOptions {
   bool spurious_polls = false;         // polls complete though there is nothing
   bool health_flips = false;           // servers go down and come up
   uint64_t close_all_at = UINT64_MAX;  // step
+  uint32_t freeze_one_in = 0;          // steps; zero is never
 };
 
 class Driver {
@@ -40,6 +41,7 @@ class Driver {
   void RunUntilQuiet();
 
   uint64_t steps() const { return steps_; }
+  uint64_t freezes() const { return freezes_; }
 
  private:
   enum class Event : uint8_t {
@@ -61,6 +63,7 @@ class Driver {
     kPeerRead,
     kReceivePoll,
     kSendPoll,
+    kFreeze,
   };
   struct Choice {
     Event event;
@@ -77,6 +80,7 @@ class Driver {
   void CarryOutSend(SimSocket& socket);
   void DoPeerSend(SimSocket& socket);
   void Turn(bool timers);
+  void FreezeForAWhile();
   // Lets time pass until something happens; false if nothing will.
   bool Wait();
   void Add(Event event, SimSocket* socket, uint32_t weight) { choices_.push_back({event, socket, weight}); }
@@ -89,6 +93,7 @@ class Driver {
   Random random_;
   size_t accepted_ = 0;
   uint64_t steps_ = 0;
+  uint64_t freezes_ = 0;
   std::vector<Choice> choices_;
 };
 

@@ -26,7 +26,7 @@ uint64_t Milliseconds(Duration duration) { return static_cast<uint64_t>(duration
 void Rules::OnCompletion(const Completion& completion) {
   if (completion.token.op != Op::kConnect) return;
   const SimSession* session = world_.io().FindSession(completion.token);
-  if (session == nullptr || session->closing || session->closed || session->established) return;
+  if (session == nullptr || session->closing || session->closed || session->established || session->gave_up) return;
   int error = -session->last_connect_result.value();
   ConnectFailure failure = session->connect_timed_out ? ConnectFailure::kTimeout : ConnectFailureFromErrno(error);
   // Without a port it goes on from another local address if there is one.
@@ -318,7 +318,7 @@ void Rules::CheckTimers(const SimSession& session) {
   constexpr Duration kSlack = TimerWheel::kTick + milliseconds(2);
   if (session.established) {
     report.Expect(session.server->kept_alive || world_.options().keepalive.count() == 0 ||
-                      now <= session.connected_at + Sessions::kSweepInterval + kSlack,
+                      now <= std::max(session.connected_at, world_.thawed_at()) + Sessions::kSweepInterval + kSlack,
                   "no keep-alive of fd ", session.server->fd);
     Duration limit = QuietLimit(session);
     report.Expect(limit.count() == 0 || now - session.last_byte_at <= limit + limit / 8 + kLateness, "quiet for ",
@@ -330,7 +330,7 @@ void Rules::CheckTimers(const SimSession& session) {
   report.Expect(now <= session.connect_started_at + world_.options().connect_timeout + kSlack,
                 "a connect goes on beyond its timeout");
   if (session.client->eof_handled && session.client->taken == 0) {
-    TimePoint leaves_at = std::max(session.client_ended_at + Sessions::kLeaveGrace, session.connect_started_at);
+    TimePoint leaves_at = std::max({session.client_ended_at + Sessions::kLeaveGrace, session.connect_started_at, world_.thawed_at()});
     report.Expect(now <= leaves_at + kSlack, "a client that left is not noticed");
   }
 }

@@ -188,6 +188,8 @@ Scenario MakeScenario(uint64_t seed) {
   driver.spurious_polls = random.OneIn(3);
   driver.health_flips = random.OneIn(6);
   if (random.OneIn(4)) driver.close_all_at = random.Below(3000);
+  if (random.OneIn(2)) driver.freeze_one_in = static_cast<uint32_t>(random.Between(5, 500));
+  scenario.world.pool_grows = driver.freeze_one_in > 0;
   return scenario;
 }
 
@@ -196,7 +198,9 @@ std::string RunScenario(uint64_t seed, Coverage& coverage) {
     auto report = std::make_unique<Report>(tracing);
     Scenario scenario = MakeScenario(seed);
     auto world = std::make_unique<World>(scenario.world, *report);
-    Driver(*world, scenario.driver).Run();
+    Driver driver(*world, scenario.driver);
+    driver.Run();
+    coverage.freezes += driver.freezes();
     for (const SimSocket& socket : world->io().sockets()) {
       coverage.splice_begins += socket.splice_begins;
       coverage.splice_ends += socket.splice_ends;

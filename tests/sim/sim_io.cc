@@ -67,10 +67,13 @@ void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
   SimSocket* socket = Usable(fd, "connect");
   if (socket == nullptr) return;
   if (FindSession(token) == nullptr) {
+    while (!expected_connects_.empty() && expected_connects_.front()->client->closed) expected_connects_.pop_front();
+    if (opening_ == nullptr && !expected_connects_.empty()) opening_ = expected_connects_.front();
     if (!report_.Expect(opening_ != nullptr, "a connect of no session")) return;
     Bind(token, *std::exchange(opening_, nullptr));
   }
   SimSession& session = *FindSession(token);
+  std::erase(expected_connects_, &session);
   report_.Expect(session.server == nullptr || session.server->closed, "a second connect of a session");
   report_.Expect(!session.closing, "a connect of a session that closes");
   size_t server = address.port();
@@ -85,6 +88,7 @@ void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
     session.connect_started_at = now_;
   }
   session.server = socket;
+  session.gave_up = false;
   session.connect_timed_out = false;
   socket->session = &session;
   socket->server = server;
@@ -100,6 +104,12 @@ void SimIo::Cancel(Token target) {
   SimSocket* socket = SocketOf(session, target.op);
   if (!report_.Expect(socket != nullptr && !socket->closed, "a cancel on a closed socket")) return;
   report_.Trace("  cancel op=", static_cast<int>(target.op), " fd=", socket->fd);
+  if (phase_ == Phase::kFreeze) {
+    if (target.op == Op::kConnect && socket->connect.has_value()) socket->connect->cancelled = true;
+    if (IsReceive(target.op) && socket->receive.has_value()) socket->receive->cancelled = true;
+    if (target.op != Op::kConnect && !IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
+    return;
+  }
   if (target.op == Op::kConnect) {
     bool leaves =
         session.client->ended() && session.client->taken == 0 && now_ >= session.client_ended_at + options_.leave_grace;
@@ -280,7 +290,8 @@ SimSocket& SimIo::AddClient(const PeerScript& script) {
   socket.connected = true;
   sessions_.push_back({.client = &socket, .opened_at = now_});
   out_of_files_ = false;
-  socket.session = opening_ = &sessions_.back();
+  socket.session = &sessions_.back();
+  opening_ = frozen_ ? nullptr : socket.session;
   return socket;
 }
 
@@ -397,6 +408,10 @@ SimSocket* SimIo::FindOwned(Token token, int fd, const char* what) {
   SimSocket* socket = Usable(fd, what);
   if (socket == nullptr) return nullptr;
   SimSession* session = FindSession(token);
+  if (session == nullptr && socket->session != nullptr && socket->session->handed_over) {
+    session = socket->session;
+    Bind(token, *session);
+  }
   bool owned = session != nullptr && SocketOf(*session, token.op) == socket;
   if (!report_.Expect(owned, "a ", what, " on fd ", fd, ", which is not the session's")) return nullptr;
   report_.Expect(!session->closing, "a ", what, " of a session that closes");
@@ -412,7 +427,26 @@ SimSession* SimIo::FindSession(Token token) const {
   return found != by_token_.end() ? found->second : nullptr;
 }
 
-void SimIo::Bind(Token token, SimSession& session) { by_token_[SessionKey(token)] = &session; }
+void SimIo::Bind(Token token, SimSession& session) {
+  by_token_[SessionKey(token)] = &session;
+  session.handed_over = false;
+}
+
+void SimIo::ForgetTokens() {
+  by_token_.clear();
+  for (SimSession& session : sessions_) {
+    session.handed_over = !session.closed;
+    if (session.established || session.closed) continue;
+    session.tried.clear();
+    session.server = nullptr;
+  }
+}
+
+void SimIo::ExpectConnects(const std::vector<int>& clients) {
+  opening_ = nullptr;
+  expected_connects_.clear();
+  for (int client : clients) expected_connects_.push_back(sockets_[static_cast<size_t>(client)].session);
+}
 
 void SimIo::CheckPayload(const SimSocket& sink, const SendOp& send, const char* when) {
   const SimSocket& source = *sink.session->other(sink);

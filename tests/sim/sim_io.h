@@ -29,7 +29,7 @@
 namespace ringmain::sim {
 
 // Which call of the proxy is running. Tells why it cancels or closes something.
-enum class Phase : uint8_t { kHandle, kTimers, kFlush, kCloseAll };
+enum class Phase : uint8_t { kHandle, kTimers, kFlush, kCloseAll, kFreeze };
 
 class SimIo final : public Io, public BufferPublisher {
  public:
@@ -67,6 +67,8 @@ class SimIo final : public Io, public BufferPublisher {
   std::optional<uint16_t> AcquirePipe() override;
   void ReleasePipe(uint16_t pipe) override;
   void DiscardPipe(uint16_t pipe) override;
+  std::array<int, 2> PipeEnds(uint16_t pipe) override { return {pipe, pipe}; }  // its number
+  uint16_t AdoptPipe(int read_end, int write_end) override;
   int SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) override;
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
   int ReceiveNow(int fd, std::span<const iovec> parts) override;
@@ -138,6 +140,12 @@ class SimIo final : public Io, public BufferPublisher {
   uint32_t taken_in_turn() const { return taken_in_turn_; }  // by direct calls since the last Flush began
   uint32_t most_given() const { return most_given_; }        // by direct calls into one socket in one turn
   void set_phase(Phase phase);
+  // What the proxy arms now ends for that reason, and is no failure.
+  void set_frozen(bool frozen) { frozen_ = frozen; }
+  // All sessions pass to another Sessions, which has other tokens for them.
+  void ForgetTokens();
+  // Sessions that have no server connect next, in the order of their clients here, or close.
+  void ExpectConnects(const std::vector<int>& clients);
   // The relay is tested without sessions: what Connect does otherwise.
   void Bind(Token token, SimSession& session);
 
@@ -182,6 +190,8 @@ class SimIo final : public Io, public BufferPublisher {
   std::deque<SimSocket> sockets_;
   std::deque<SimSession> sessions_;
   SimSession* opening_ = nullptr;
+  std::deque<SimSession*> expected_connects_;
+  bool frozen_ = false;
   SimSession* last_closed_ = nullptr;
   bool open_failed_ = false;
   std::map<std::pair<size_t, std::string>, TimePoint> no_port_at_;  // by server and local address

@@ -61,6 +61,11 @@ void SimIo::OnSendHandled(SimSocket& socket, int result) {
 }
 
 void SimIo::OnConnectHandled(SimSession& session, int result) {
+  if (frozen_ && !session.connect_timed_out && !session.closing && (result == -ECANCELED || result == -EADDRNOTAVAIL)) {
+    session.tried.pop_back();  // as if it had not begun
+    session.gave_up = true;
+    return;
+  }
   if (result == 0 && session.server->script.is_the_proxy) result = -ECONNREFUSED;
   if (result == -EADDRNOTAVAIL && !session.closing && !session.connect_timed_out)
     no_port_at_[{session.server->server, session.server->source}] = now_;

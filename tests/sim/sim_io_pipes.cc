@@ -58,9 +58,19 @@ void SimIo::ReleasePipe(uint16_t pipe) {
 
 void SimIo::DiscardPipe(uint16_t pipe) {
   SimPipe* lent = Lent(pipe, "discarded");
-  if (lent == nullptr) return;
+  if (lent == nullptr || phase_ == Phase::kFreeze) return;  // somebody has its ends
   report_.Trace("  pipe ", pipe, " discarded with ", lent->bytes, " bytes");
   *lent = {.size = lent->size};
+}
+
+uint16_t SimIo::AdoptPipe(int read_end, int) {
+  SimPipe* from = Lent(static_cast<uint16_t>(read_end), "handed over");
+  if (from == nullptr) return 0;
+  SimPipe pipe = *from;
+  *from = {.size = from->size};
+  pipes_.push_back(pipe);
+  report_.Trace("  pipe ", pipes_.size() - 1, " adopted with ", pipe.bytes, " bytes");
+  return static_cast<uint16_t>(pipes_.size() - 1);
 }
 
 int SimIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {

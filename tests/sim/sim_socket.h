@@ -149,6 +149,8 @@ struct SimSession {
   bool closed = false;          // OnClosed was called
   bool closing = false;         // was seen to close; `closing_at` is when
   bool timer_closed = false;    // by a timer
+  bool gave_up = false;         // the last connect was ended by a freeze
+  bool handed_over = false;     // to another Sessions, whose token for it is not known yet
   bool client_ended_first = false;
   bool out_of_files = false;  // it closes because OpenSocket found no file descriptor
   std::optional<int> last_connect_result;

@@ -27,8 +27,8 @@ SimIo::Options MakeIoOptions(const WorldOptions& options) {
 }
 
 // So that receives starve, which they do not while the pool can grow.
-BufferPool::Options HardLimit(BufferPool::Options options) {
-  options.most_buffers = static_cast<uint32_t>(options.max_bytes / options.buffer_bytes);
+BufferPool::Options HardLimit(BufferPool::Options options, bool grows) {
+  if (!grows) options.most_buffers = static_cast<uint32_t>(options.max_bytes / options.buffer_bytes);
   return options;
 }
 
@@ -38,10 +38,10 @@ World::World(const WorldOptions& options, Report& report)
     : options_(options),
       report_(report),
       io_(MakeIoOptions(options), report),
-      pool_(HardLimit(options.buffers), io_),
+      pool_(HardLimit(options.buffers, options.pool_grows), io_),
       upstream_(MakeUpstreamConfig(options), MakeBalancer(options.balance)),
       server_cells_(options.servers),
-      sessions_(io_, pool_, options.high_water, worker_cells_, *this, options.direct_turn_bytes) {
+      sessions_(NewSessions()) {
   route_.upstream = &upstream_;
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;
@@ -57,7 +57,7 @@ SimSocket& World::Accept(const PeerScript& script) {
   SimSocket& client = io_.AddClient(script);
   report_.Trace("accept fd=", client.fd);
   io_.set_phase(Phase::kHandle);
-  sessions_.Open(client.fd, route_);
+  sessions_->Open(client.fd, route_);
   return client;
 }
 
@@ -66,28 +66,72 @@ void World::HandleCompletions(size_t most) {
   for (size_t left = std::min(most, io_.completions()); left > 0; --left) {
     Completion completion = io_.TakeCompletion();
     rules_.OnCompletion(completion);
-    sessions_.Handle(completion);
+    sessions_->Handle(completion);
   }
 }
 
 void World::RunTimers() {
   io_.set_phase(Phase::kTimers);
-  sessions_.RunTimers(io_.Now());
+  sessions_->RunTimers(io_.Now());
 }
 
 void World::Flush() {
   io_.set_phase(Phase::kFlush);
-  sessions_.Flush();
+  sessions_->Flush();
 }
 
 void World::CloseAll(CloseReason reason) {
   report_.Trace("close all sessions");
   io_.set_phase(Phase::kCloseAll);
-  sessions_.CloseAll(reason);
+  sessions_->CloseAll(reason);
+}
+
+std::unique_ptr<Sessions> World::NewSessions() {
+  return std::make_unique<Sessions>(io_, pool_, options_.high_water, worker_cells_, *this, options_.direct_turn_bytes);
+}
+
+void World::Freeze() {
+  report_.Trace("freeze");
+  io_.set_phase(Phase::kFreeze);
+  io_.set_frozen(true);
+  sessions_->Freeze();
+}
+
+void World::Thaw() {
+  report_.Trace("thaw");
+  io_.set_phase(Phase::kHandle);
+  io_.set_frozen(false);
+  thawed_at_ = io_.now();
+  std::vector<int> connecting;
+  sessions_->Save([&](const FrozenSession& session, const Route&, std::optional<uint16_t>) {
+    if (!session.established) connecting.push_back(session.client_fd);
+  });
+  io_.ExpectConnects(connecting);
+  sessions_->Thaw();
+}
+
+void World::HandOver() {
+  report_.Trace("hand over");
+  std::unique_ptr<Sessions> next = NewSessions();
+  next->Freeze();
+  std::vector<std::pair<FrozenSession, uint16_t>> saved;
+  sessions_->Save([&](const FrozenSession& session, const Route&, std::optional<uint16_t> server) {
+    report_.Expect(server.has_value() == session.established, "a server of a session that is not established");
+    saved.emplace_back(session, server.value_or(0));
+  });
+  report_.Expect(saved.size() == sessions_->size(), saved.size(), " sessions saved");
+  io_.set_phase(Phase::kFreeze);
+  io_.ForgetTokens();
+  sessions_->LetGo();
+  report_.Expect(sessions_->size() == 0, "sessions are left");
+  for (auto& [session, server] : saved)
+    report_.Expect(next->Adopt(session, route_, server), "no memory for what a session held");
+  sessions_ = std::move(next);
+  Thaw();
 }
 
 bool World::TimerDue() const {
-  std::optional<TimePoint> next = sessions_.NextWakeUp();
+  std::optional<TimePoint> next = sessions_->NextWakeUp();
   return next.has_value() && *next <= io_.now();
 }
 

@@ -18,6 +18,7 @@ namespace ringmain::sim {
 struct WorldOptions {
   Io::Abilities abilities;
   BufferPool::Options buffers{4096, 8, 32 * 4096};
+  bool pool_grows = false;  // beyond max_bytes, as a real one does; else receives starve
   uint32_t high_water = 4 * 4096;
   size_t servers = 1;
   BalanceMethod balance = BalanceMethod::kRoundRobin;
@@ -49,6 +50,10 @@ class World final : public SessionObserver {
   void RunTimers();
   void Flush();
   void CloseAll(CloseReason reason);
+  // Sessions stand still once sessions().settled(); then they go on here, or in another Sessions, as in another worker.
+  void Freeze();
+  void Thaw();
+  void HandOver();
   // A whole turn: every completion, timers, Flush.
   void Turn();
   bool TimerDue() const;
@@ -57,7 +62,8 @@ class World final : public SessionObserver {
   Report& report() { return report_; }
   SimIo& io() { return io_; }
   BufferPool& pool() { return pool_; }
-  Sessions& sessions() { return sessions_; }
+  Sessions& sessions() { return *sessions_; }
+  TimePoint thawed_at() const { return thawed_at_; }  // the sweep begins anew then
   Upstream& upstream() { return upstream_; }
   const ListenerCells& listener_cells() const { return listener_cells_; }
   const WorkerCells& worker_cells() const { return worker_cells_; }
@@ -72,8 +78,11 @@ class World final : public SessionObserver {
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   void OnOutOfFiles() override {}
+  void OnLetGo(Route&) override {}
 
  private:
+  std::unique_ptr<Sessions> NewSessions();
+
   WorldOptions options_;
   Report& report_;
   SimIo io_;
@@ -84,7 +93,8 @@ class World final : public SessionObserver {
   WorkerCells worker_cells_;
   std::deque<ServerCells> server_cells_;
   Route route_;
-  Sessions sessions_;
+  std::unique_ptr<Sessions> sessions_;
+  TimePoint thawed_at_{};
   bool health_changed_ = false;
   Rules rules_{*this};
 };

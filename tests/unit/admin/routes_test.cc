@@ -123,7 +123,7 @@ TEST(StatusJson, ListsSessions) {
   connecting.number = 4;
   SessionRecord established;
   established.worker = 1;
-  established.number = 12'345'678'901;
+  established.number = (uint64_t{1} << 48) + 12'345'678'901;
   established.server = 1;
   established.client = Address("[2001:db8::1]:5555");
   established.state = SessionState::kEstablished;

@@ -51,6 +51,8 @@ class FakeIo final : public Io {
   void Poll(Token, int, short) override {}
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
   void ReleasePipe(uint16_t) override {}
+  std::array<int, 2> PipeEnds(uint16_t) override { return {}; }
+  uint16_t AdoptPipe(int, int) override { return 0; }
   void DiscardPipe(uint16_t) override {}
   int SpliceToPipe(int, uint16_t, uint32_t) override { return -EAGAIN; }
   int SpliceFromPipe(uint16_t, int, uint32_t) override { return -EAGAIN; }

@@ -60,7 +60,8 @@ TEST(Reasons, WhatSessionsDoHasItsWord) {
   EXPECT_EQ(ToString(SessionState::kConnecting), "connecting");
   EXPECT_EQ(ToString(SessionState::kClosing), "closing");
   EXPECT_EQ(ToString(ReceiveKind::kPoll), "poll");
-  EXPECT_EQ(SessionId(3, 17), "3-17");
+  EXPECT_EQ(SessionId((uint64_t{3} << 48) + 17), "3-17");
+  EXPECT_EQ(SessionId(17), "0-17");
 }
 
 TEST(Reasons, ConnectErrorsHaveTheirWord) {

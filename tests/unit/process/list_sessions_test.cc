@@ -31,7 +31,8 @@ TEST(Gather, AWorkerThatIsLateIsMissing) {
   SessionList list = Gather(std::move(answers), Clock::now() + milliseconds(20));
   EXPECT_EQ(list.missing_workers, Shares({1}));
   ASSERT_EQ(list.sessions.size(), 2u);
-  EXPECT_EQ(SessionId(list.sessions[1].worker, list.sessions[1].number), "3-7");
+  EXPECT_EQ(list.sessions[1].worker, 3u);
+  EXPECT_EQ(list.sessions[1].number, 7u);
 }
 
 }  // namespace

@@ -1,0 +1,155 @@
+#include "takeover/channel.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+
+namespace ringmain {
+namespace {
+
+constexpr Duration kStepTimeout = seconds(5);
+
+// Before the body; the marker tells our messages from anything else that may be written to the socket.
+struct Header {
+  char marker[4] = {'r', 'm', 't', 'o'};
+  uint8_t type = 0;
+  uint8_t reserved[3] = {};
+};
+static_assert(sizeof(Header) == 8);
+
+ucred PeerOf(int socket) {
+  ucred peer{0, static_cast<uid_t>(-1), static_cast<gid_t>(-1)};
+  socklen_t length = sizeof(peer);
+  getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length);
+  return peer;
+}
+
+}  // namespace
+
+absl::Status Channel::Wait(short events, TimePoint deadline) {
+  while (true) {
+    auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now()).count();
+    if (left <= 0) return absl::DeadlineExceededError("the other process does not answer");
+    pollfd file{socket_.get(), events, 0};
+    int ready = poll(&file, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
+    if (ready > 0) return absl::OkStatus();
+    if (ready < 0 && errno != EINTR) return absl::ErrnoToStatus(errno, "poll");
+  }
+}
+
+absl::Status Channel::Send(MessageType type, std::string_view body, std::span<const int> files, Duration timeout) {
+  Header header;
+  header.type = static_cast<uint8_t>(type);
+  iovec parts[] = {{&header, sizeof(header)}, {const_cast<char*>(body.data()), body.size()}};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxFiles * sizeof(int))] = {};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  if (!files.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(files.size_bytes());
+    cmsghdr* part = CMSG_FIRSTHDR(&message);
+    part->cmsg_level = SOL_SOCKET;
+    part->cmsg_type = SCM_RIGHTS;
+    part->cmsg_len = CMSG_LEN(files.size_bytes());
+    std::memcpy(CMSG_DATA(part), files.data(), files.size_bytes());
+  }
+  TimePoint deadline = Clock::now() + timeout;
+  while (sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+    if (errno == EINTR) continue;
+    if (errno == EPIPE || errno == ECONNRESET) return absl::UnavailableError("the other process is gone");
+    if (errno != EAGAIN) return absl::ErrnoToStatus(errno, "sendmsg");
+    if (absl::Status status = Wait(POLLOUT, deadline); !status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Message> Channel::Receive(Duration timeout) {
+  TimePoint deadline = Clock::now() + timeout;
+  Header header;
+  std::string body(kMaxBody, '\0');
+  alignas(cmsghdr) char control[CMSG_SPACE(kMaxFiles * sizeof(int))];
+  iovec parts[] = {{&header, sizeof(header)}, {body.data(), body.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  ssize_t length;
+  while ((length = recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0) {
+    if (errno == EINTR) continue;
+    if (errno == ECONNRESET) return absl::UnavailableError("the other process is gone");
+    if (errno != EAGAIN) return absl::ErrnoToStatus(errno, "recvmsg");
+    if (absl::Status status = Wait(POLLIN, deadline); !status.ok()) return status;
+  }
+  Message result;
+  for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
+    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
+    size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(part) + i * sizeof(int), sizeof(int));
+      result.files.emplace_back(fd);
+    }
+  }
+  if (length == 0) return absl::UnavailableError("the other process is gone");
+  bool whole = static_cast<size_t>(length) >= sizeof(header) && (message.msg_flags & MSG_TRUNC) == 0;
+  if (!whole || std::memcmp(header.marker, Header().marker, sizeof(header.marker)) != 0)
+    return absl::InternalError("what came is no message of a takeover");
+  // The kernel leaves out what there is no file descriptor for.
+  if ((message.msg_flags & MSG_CTRUNC) != 0)
+    return absl::ResourceExhaustedError("no file descriptor left for what the other process passes; raise the limit (ulimit -n)");
+  body.resize(static_cast<size_t>(length) - sizeof(header));
+  result.type = static_cast<MessageType>(header.type);
+  result.body = std::move(body);
+  if (result.type == MessageType::kAbort) return absl::AbortedError(result.body);
+  return result;
+}
+
+absl::StatusOr<Message> Channel::Expect(MessageType type, Duration timeout) {
+  absl::StatusOr<Message> message = Receive(timeout);
+  if (message.ok() && message->type != type)
+    return absl::InternalError(absl::StrCat("message ", static_cast<int>(message->type), " where ", static_cast<int>(type), " was due"));
+  return message;
+}
+
+absl::Status Channel::SendFiles(std::span<const int> files) {
+  while (!files.empty()) {
+    std::span<const int> piece = files.first(std::min(files.size(), kMaxFiles));
+    if (absl::Status status = Send(MessageType::kFiles, {}, piece); !status.ok()) return status;
+    if (auto answer = Expect(MessageType::kAcknowledge, kStepTimeout); !answer.ok()) return answer.status();
+    files = files.subspan(piece.size());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<UniqueFd>> Channel::ReceiveFiles(size_t count) {
+  std::vector<UniqueFd> files;
+  while (files.size() < count) {
+    absl::StatusOr<Message> message = Expect(MessageType::kFiles, kStepTimeout);
+    if (!message.ok()) return message.status();
+    if (message->files.empty() || files.size() + message->files.size() > count)
+      return absl::InternalError(absl::StrCat(message->files.size(), " file descriptors where ", count - files.size(), " were due"));
+    std::move(message->files.begin(), message->files.end(), std::back_inserter(files));
+    if (absl::Status status = Send(MessageType::kAcknowledge); !status.ok()) return status;
+  }
+  return files;
+}
+
+std::optional<pid_t> Channel::peer() const {
+  pid_t pid = PeerOf(socket_.get()).pid;
+  return pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+bool Channel::peer_is_trusted() const {
+  uid_t user = PeerOf(socket_.get()).uid;
+  return user == 0 || user == geteuid();
+}
+
+}  // namespace ringmain

@@ -1,0 +1,74 @@
+// Channel: messages with file descriptors between a process and its successor, over a SEQPACKET unix socket.
+//
+// Blocking, with a timeout for each message. One thread at a time. Whoever is at the other end is known by its credentials (SO_PEERCRED).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "base/unique_fd.h"
+
+namespace ringmain {
+
+enum class MessageType : uint8_t {
+  kHello = 1,      // new: I could take over
+  kOffer = 2,      // old: what I listen on, with the sockets
+  kPause = 3,      // new: everything is ready, stop now
+  kState = 4,      // old: the FrozenProcess, in a memory file
+  kFiles = 5,      // old: the next file descriptors; each is acknowledged
+  kAcknowledge = 6,
+  kReady = 7,      // new: I hold all of it
+  kCommit = 8,     // old: it is yours
+  kServing = 9,    // new: I read and write now
+  kAbort = 10,     // either: no; the reason is the body
+};
+
+struct Message {
+  MessageType type = MessageType::kAbort;
+  std::string body;
+  std::vector<UniqueFd> files;
+};
+
+class Channel {
+ public:
+  // A message takes so many at most (SCM_MAX_FD in include/net/scm.h is 253).
+  static constexpr size_t kMaxFiles = 250;
+  static constexpr size_t kMaxBody = 64 << 10;
+
+  explicit Channel(UniqueFd socket) : socket_(std::move(socket)) {}
+
+  // Errors: Unavailable if the peer is gone, DeadlineExceeded.
+  absl::Status Send(MessageType type, std::string_view body = {}, std::span<const int> files = {}, Duration timeout = seconds(5));
+  // Says that this takeover is off, and why.
+  void Abort(const absl::Status& why) { (void)Send(MessageType::kAbort, std::string(why.message())); }
+  // The next message. Errors: as above; Aborted, with the peer's words, for kAbort; Internal for anything that is no message.
+  absl::StatusOr<Message> Receive(Duration timeout);
+  // The same, and it must be of this type.
+  absl::StatusOr<Message> Expect(MessageType type, Duration timeout);
+
+  // In pieces, each acknowledged: the kernel bounds what a user may have on its way (RLIMIT_NOFILE).
+  absl::Status SendFiles(std::span<const int> files);
+  absl::StatusOr<std::vector<UniqueFd>> ReceiveFiles(size_t count);
+
+  int fd() const { return socket_.get(); }
+  // Of the process at the other end when it connected; none if it cannot be seen from here.
+  std::optional<pid_t> peer() const;
+  // Whether the peer may be trusted with sessions: it is root or has our user.
+  bool peer_is_trusted() const;
+
+ private:
+  absl::Status Wait(short events, TimePoint deadline);
+
+  UniqueFd socket_;
+};
+
+}  // namespace ringmain

@@ -1,0 +1,122 @@
+#include "takeover/frozen_metrics.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+
+namespace ringmain {
+namespace {
+
+// `visit(name, counter)` for each counter; the names are those of the message, and stay.
+
+template <typename Cells, typename Visit>
+void VisitListener(Cells& cells, Visit visit) {
+  visit("accepted", cells.accepted);
+  for (size_t i = 0; i < kDirectionNames.size(); ++i) visit("bytes_" + std::string(kDirectionNames[i]), cells.bytes[i]);
+  for (size_t i = 0; i < kCloseReasons; ++i) visit("closed_" + std::string(kCloseReasonNames[i]), cells.closed[i]);
+}
+
+template <typename Cells, typename Visit>
+void VisitServer(Cells& cells, Visit visit) {
+  visit("connects", cells.connects);
+  for (size_t i = 0; i < kConnectFailures; ++i) visit("failed_" + std::string(kConnectFailureNames[i]), cells.connect_failures[i]);
+}
+
+template <typename Cells, typename Visit>
+void VisitHealth(Cells& cells, Visit visit) {
+  visit("checks_succeeded", cells.succeeded);
+  visit("checks_failed", cells.failed);
+}
+
+template <typename Cells, typename Visit>
+void VisitWorker(Cells& cells, Visit visit) {
+  visit("opened", cells.opened);
+  visit("completions", cells.completions);
+  visit("enters", cells.enters);
+  visit("cq_overflows", cells.cq_overflows);
+  visit("receive_starvations", cells.receive_starvations);
+  visit("accept_pauses", cells.accept_pauses);
+  visit("handed_over", cells.handed_over);
+  visit("spliced_bytes", cells.spliced_bytes);
+}
+
+// What the other version does not count is left out.
+auto AddingTo(FrozenCounters& counters) {
+  return [&counters](const std::string& name, const Counter& counter) { counters[name] += counter.value(); };
+}
+auto TakingFrom(const FrozenCounters& counters) {
+  return [&counters](const std::string& name, Counter& counter) {
+    if (auto found = counters.find(name); found != counters.end()) counter.Add(found->second);
+  };
+}
+
+template <typename Histogram>
+void AddTo(FrozenHistogram& frozen, const Histogram& histogram) {
+  frozen.buckets.resize(Histogram::kBuckets);
+  for (size_t i = 0; i < Histogram::kBuckets; ++i) frozen.buckets[i] += histogram.bucket(i);
+  frozen.sum_ns += histogram.sum_ns();
+}
+
+// A version with other buckets counts what it was passed in its last one: a total must not fall.
+template <typename Histogram>
+void TakeFrom(const FrozenHistogram& frozen, Histogram& histogram) {
+  bool same = frozen.buckets.size() == Histogram::kBuckets;
+  for (size_t i = 0; i < frozen.buckets.size(); ++i) histogram.Add(same ? i : Histogram::kBuckets - 1, frozen.buckets[i]);
+  histogram.AddSum(frozen.sum_ns);
+}
+
+}  // namespace
+
+FrozenListener Freeze(const ListenerMetrics& metrics) {
+  FrozenListener frozen;
+  frozen.name = metrics.name;
+  for (size_t i = 0; i < metrics.cells.size(); ++i) {
+    VisitListener(metrics.cells[i], AddingTo(frozen.counters));
+    AddTo(frozen.duration, metrics.cells[i].duration);
+  }
+  return frozen;
+}
+
+FrozenServer Freeze(const ServerMetrics& metrics, bool up) {
+  FrozenServer frozen;
+  frozen.address = metrics.name;
+  frozen.up = up;
+  for (size_t i = 0; i < metrics.cells.size(); ++i) VisitServer(metrics.cells[i], AddingTo(frozen.counters));
+  VisitHealth(metrics.health, AddingTo(frozen.counters));
+  return frozen;
+}
+
+FrozenUpstream Freeze(const UpstreamMetrics& metrics) {
+  FrozenUpstream frozen;
+  frozen.name = metrics.name;
+  for (size_t i = 0; i < metrics.cells.size(); ++i) AddTo(frozen.connect_duration, metrics.cells[i].connect_duration);
+  return frozen;
+}
+
+FrozenWorker Freeze(const WorkerCells& cells) {
+  FrozenWorker frozen;
+  VisitWorker(cells, AddingTo(frozen.counters));
+  AddTo(frozen.loop_turn, cells.loop_turn);
+  return frozen;
+}
+
+void Add(const FrozenListener& frozen, ListenerCells& cells) {
+  VisitListener(cells, TakingFrom(frozen.counters));
+  TakeFrom(frozen.duration, cells.duration);
+}
+
+void Add(const FrozenServer& frozen, ServerMetrics& metrics) {
+  VisitServer(metrics.cells[0], TakingFrom(frozen.counters));
+  VisitHealth(metrics.health, TakingFrom(frozen.counters));
+}
+
+void Add(const FrozenUpstream& frozen, UpstreamCells& cells) { TakeFrom(frozen.connect_duration, cells.connect_duration); }
+
+void Add(const FrozenWorker& frozen, WorkerCells& cells) {
+  VisitWorker(cells, TakingFrom(frozen.counters));
+  TakeFrom(frozen.loop_turn, cells.loop_turn);
+}
+
+}  // namespace ringmain

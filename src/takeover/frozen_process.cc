@@ -1,0 +1,253 @@
+#include "takeover/frozen_process.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "takeover/cbor.h"
+
+namespace ringmain {
+namespace {
+
+// ---- Writing ----
+
+Json ToJson(const FrozenUpstream& upstream);
+Json ToJson(const FrozenRoute& route);
+Json ToJson(const FrozenProcess::Entry& entry);
+
+Json ToJson(const FrozenHistogram& histogram) { return {{"buckets", histogram.buckets}, {"sum_ns", histogram.sum_ns}}; }
+
+Json ToJson(const FrozenListener& listener) {
+  return {{"name", listener.name}, {"upstream", listener.upstream}, {"counters", listener.counters}, {"duration", ToJson(listener.duration)}};
+}
+
+Json ToJson(const FrozenServer& server) { return {{"address", server.address}, {"up", server.up}, {"counters", server.counters}}; }
+
+Json ToJson(const FrozenWorker& worker) { return {{"counters", worker.counters}, {"loop_turn", ToJson(worker.loop_turn)}}; }
+
+template <typename T>
+Json ToJson(const std::vector<T>& list) {
+  Json json = Json::array();
+  for (const T& one : list) json.push_back(ToJson(one));
+  return json;
+}
+
+Json ToJson(const FrozenUpstream& upstream) {
+  return {{"name", upstream.name}, {"connect_duration", ToJson(upstream.connect_duration)}, {"servers", ToJson(upstream.servers)}};
+}
+
+Json ToJson(const FrozenRoute& route) {
+  return {{"listener", route.listener},
+          {"upstream", route.upstream},
+          {"server", route.server},
+          {"idle_timeout_ms", route.idle_timeout.count()},
+          {"half_closed_timeout_ms", route.half_closed_timeout.count()},
+          {"keepalive_s", route.keepalive.count()}};
+}
+
+int64_t Nanoseconds(TimePoint time) { return time.time_since_epoch().count(); }
+
+Json ToJson(const FrozenRelay& relay) {
+  Json json = {{"received", relay.received}, {"sent", relay.sent}};
+  // What is seldom true is left out.
+  for (auto [name, value] : {std::pair("ended", relay.ended), std::pair("source_broken", relay.source_broken),
+                             std::pair("discarding", relay.discarding), std::pair("finished", relay.finished)})
+    if (value) json[name] = true;
+  if (!relay.bytes.empty()) json["bytes"] = Json::binary({relay.bytes.begin(), relay.bytes.end()});
+  if (relay.in_pipe > 0) json["pipe"] = {{"bytes", relay.in_pipe}, {"read", relay.pipe_read}, {"write", relay.pipe_write}};
+  return json;
+}
+
+Json ToJson(const FrozenProcess::Entry& entry) {
+  const FrozenSession& session = entry.session;
+  Json json = {{"route", entry.route},
+               {"number", session.number},
+               {"client", session.client_fd},
+               {"accepted_at", Nanoseconds(session.accepted_at)},
+               {"last_byte_at", Nanoseconds(session.last_byte_at)},
+               {"quiet_bytes", session.quiet_bytes},
+               {"quiet_checks", session.quiet_checks},
+               {"to_server", ToJson(session.relays[0])},
+               {"to_client", ToJson(session.relays[1])}};
+  if (session.established) json["server"] = session.server_fd;
+  if (session.ending) json["reason"] = std::string(ToString(session.reason));
+  if (session.reset) json["reset"] = true;
+  if (session.kept_alive) json["kept_alive"] = true;
+  if (session.leave_at != TimePoint::max()) json["leave_at"] = Nanoseconds(session.leave_at);
+  if (session.check_at != TimePoint::max()) json["check_at"] = Nanoseconds(session.check_at);
+  return json;
+}
+
+// ---- Reading: whatever is not as it should be throws a Json::exception or a Malformed ----
+
+struct Malformed {
+  const char* what;
+};
+
+void Read(const Json& json, FrozenUpstream& upstream);
+void Read(const Json& json, FrozenWorker& worker);
+void Read(const Json& json, FrozenRoute& route);
+void Read(const Json& json, FrozenProcess::Entry& entry);
+
+TimePoint Time(const Json& json) { return TimePoint(Duration(Number<int64_t>(json))); }
+
+// A later version may count what is no number.
+FrozenCounters ReadCounters(const Json& json) {
+  FrozenCounters counters;
+  for (auto& [name, value] : json.items())
+    if (value.is_number_unsigned()) counters.emplace(name, value.get<uint64_t>());
+  return counters;
+}
+
+FrozenHistogram ReadHistogram(const Json& json) {
+  return {json.at("buckets").get<std::vector<uint64_t>>(), Number<uint64_t>(json.at("sum_ns"))};
+}
+
+void Read(const Json& json, FrozenListener& listener) {
+  listener = {json.at("name"), json.at("upstream"), ReadCounters(json.at("counters")), ReadHistogram(json.at("duration"))};
+}
+
+void Read(const Json& json, FrozenServer& server) {
+  server = {json.at("address"), json.at("up").get<bool>(), ReadCounters(json.at("counters"))};
+}
+
+template <typename T>
+void Read(const Json& json, std::vector<T>& list) {
+  if (!json.is_array()) throw Malformed{"no list"};
+  list.resize(json.size());
+  for (size_t i = 0; i < list.size(); ++i) Read(json[i], list[i]);
+}
+
+void Read(const Json& json, FrozenUpstream& upstream) {
+  upstream.name = json.at("name");
+  upstream.connect_duration = ReadHistogram(json.at("connect_duration"));
+  Read(json.at("servers"), upstream.servers);
+}
+
+void Read(const Json& json, FrozenWorker& worker) {
+  worker = {ReadCounters(json.at("counters")), ReadHistogram(json.at("loop_turn"))};
+}
+
+void Read(const Json& json, FrozenRoute& route) {
+  route = {json.at("listener"),
+           json.at("upstream"),
+           json.at("server"),
+           milliseconds(Number<int64_t>(json.at("idle_timeout_ms"))),
+           milliseconds(Number<int64_t>(json.at("half_closed_timeout_ms"))),
+           seconds(Number<int64_t>(json.at("keepalive_s")))};
+}
+
+// The word of a later version may be unknown.
+CloseReason ReadReason(const std::string& word) {
+  for (size_t i = 0; i < kCloseReasons; ++i)
+    if (kCloseReasonNames[i] == word) return static_cast<CloseReason>(i);
+  return CloseReason::kError;
+}
+
+void Read(const Json& json, FrozenRelay& relay) {
+  relay.received = Number<uint64_t>(json.at("received"));
+  relay.sent = Number<uint64_t>(json.at("sent"));
+  relay.ended = json.value("ended", false);
+  relay.source_broken = json.value("source_broken", false);
+  relay.discarding = json.value("discarding", false);
+  relay.finished = json.value("finished", false);
+  if (auto bytes = json.find("bytes"); bytes != json.end()) {
+    const Json::binary_t& binary = bytes->get_binary();
+    relay.bytes.assign(binary.begin(), binary.end());
+  }
+  if (auto pipe = json.find("pipe"); pipe != json.end()) {
+    relay.in_pipe = Number<uint32_t>(pipe->at("bytes"));
+    relay.pipe_read = Number<int>(pipe->at("read"));
+    relay.pipe_write = Number<int>(pipe->at("write"));
+  }
+  if (relay.received < relay.sent || relay.received - relay.sent < relay.bytes.size() + relay.in_pipe)
+    throw Malformed{"more is queued than was received"};
+}
+
+void Read(const Json& json, FrozenProcess::Entry& entry) {
+  FrozenSession& session = entry.session;
+  entry.route = Number<uint64_t>(json.at("route"));
+  session.number = Number<uint64_t>(json.at("number"));
+  session.client_fd = Number<int>(json.at("client"));
+  session.accepted_at = Time(json.at("accepted_at"));
+  session.last_byte_at = Time(json.at("last_byte_at"));
+  session.quiet_bytes = json.contains("quiet_bytes") ? Number<uint64_t>(json["quiet_bytes"]) : 0;
+  session.quiet_checks = Number<uint8_t>(json.at("quiet_checks"));
+  Read(json.at("to_server"), session.relays[0]);
+  Read(json.at("to_client"), session.relays[1]);
+  if (auto server = json.find("server"); server != json.end()) {
+    session.established = true;
+    session.server_fd = Number<int>(*server);
+  }
+  if (auto reason = json.find("reason"); reason != json.end()) {
+    session.ending = true;
+    session.reason = ReadReason(*reason);
+  }
+  for (bool to_server : {true, false})
+    if (FrozenRelay& relay = session.relays[to_server ? 0 : 1]; (relay.ended || relay.discarding) && !session.ending) {
+      session.ending = true;
+      session.reason = to_server ? CloseReason::kClientClosed : CloseReason::kServerClosed;
+    }
+  session.reset = json.value("reset", false);
+  session.kept_alive = json.value("kept_alive", false);
+  if (auto leave = json.find("leave_at"); leave != json.end()) session.leave_at = Time(*leave);
+  if (auto check = json.find("check_at"); check != json.end()) session.check_at = Time(*check);
+}
+
+// Every file descriptor is named once, and there is one for each name.
+class FileCheck {
+ public:
+  explicit FileCheck(size_t files) : named_(files, false) {}
+  void Name(int file) {
+    if (file < 0 || static_cast<size_t>(file) >= named_.size() || named_[static_cast<size_t>(file)])
+      throw Malformed{"a file descriptor that is not there, or another session's"};
+    named_[static_cast<size_t>(file)] = true;
+  }
+
+ private:
+  std::vector<bool> named_;
+};
+
+void CheckReferences(const FrozenProcess& process, size_t files) {
+  FileCheck check(files);
+  for (const FrozenProcess::Entry& entry : process.sessions) {
+    const FrozenSession& session = entry.session;
+    if (entry.route >= process.routes.size() || session.established == process.routes[entry.route].server.empty())
+      throw Malformed{"a session without a route that fits"};
+    check.Name(session.client_fd);
+    if (session.established) check.Name(session.server_fd);
+    for (const FrozenRelay& relay : session.relays) {
+      if (relay.in_pipe == 0) continue;
+      check.Name(relay.pipe_read);
+      check.Name(relay.pipe_write);
+    }
+  }
+}
+
+}  // namespace
+
+std::string Encode(const FrozenProcess& process) {
+  return ToCbor({{"listeners", ToJson(process.listeners)}, {"upstreams", ToJson(process.upstreams)},
+                 {"workers", ToJson(process.workers)},     {"routes", ToJson(process.routes)},
+                 {"sessions", ToJson(process.sessions)}});
+}
+
+absl::StatusOr<FrozenProcess> DecodeProcess(std::string_view bytes, size_t fds) {
+  absl::StatusOr<Json> json = FromCbor(bytes);
+  if (!json.ok()) return json.status();
+  try {
+    FrozenProcess process;
+    Read(json->at("listeners"), process.listeners);
+    Read(json->at("upstreams"), process.upstreams);
+    Read(json->at("workers"), process.workers);
+    Read(json->at("routes"), process.routes);
+    Read(json->at("sessions"), process.sessions);
+    CheckReferences(process, fds);
+    return process;
+  } catch (const Json::exception& error) {
+    return absl::InvalidArgumentError(error.what());
+  } catch (const Malformed& error) {
+    return absl::InvalidArgumentError(error.what);
+  }
+}
+
+}  // namespace ringmain

@@ -1,0 +1,50 @@
+// FrozenSession: everything about a session that another worker, in this process or in its successor, needs to go on with it.
+//
+// Plain values. Nothing is armed for a frozen session, and nobody reads or writes its sockets. Times are of the steady clock, which is the
+// machine's (CLOCK_MONOTONIC), so they mean the same in another process.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+#include "base/clock.h"
+#include "metrics/reasons.h"
+
+namespace ringmain {
+
+// One direction. received = sent + what is queued + discarded.
+struct FrozenRelay {
+  uint64_t received = 0;
+  uint64_t sent = 0;
+  bool ended = false;
+  bool source_broken = false;
+  bool discarding = false;
+  bool finished = false;
+  // What is queued: bytes in memory, or, if there are ends of a kernel pipe, so many bytes in that.
+  std::string bytes;
+  uint32_t in_pipe = 0;
+  int pipe_read = -1;
+  int pipe_write = -1;
+};
+
+struct FrozenSession {
+  uint64_t number = 0;
+  bool established = false;  // else a server is still to be connected
+  bool ending = false;
+  bool reset = false;
+  bool kept_alive = false;
+  CloseReason reason = CloseReason::kError;  // if `ending`
+  int client_fd = -1;
+  int server_fd = -1;  // if established
+  TimePoint accepted_at{};
+  TimePoint last_byte_at{};
+  TimePoint leave_at = TimePoint::max();
+  // Of the timeouts without a byte: bytes moved until the last check, checks in a row that saw none, and when the next is due, if at all.
+  uint64_t quiet_bytes = 0;
+  uint8_t quiet_checks = 0;
+  TimePoint check_at = TimePoint::max();
+  std::array<FrozenRelay, 2> relays;  // by Direction
+};
+
+}  // namespace ringmain

@@ -1,0 +1,154 @@
+#include "takeover/frozen_process.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "takeover/cbor.h"
+#include "takeover/frozen_metrics.h"
+#include "takeover/offer.h"
+
+namespace ringmain {
+namespace {
+
+FrozenProcess Sample() {
+  FrozenProcess process;
+  process.listeners.push_back({"front", "back", {{"accepted", 7}, {"closed_idle_timeout", 2}}, {{1, 0, 2}, 99}});
+  process.upstreams.push_back({"back", {{5}, 6}, {{"10.0.0.1:1", false, {{"connects", 3}}}, {"unix:/x", true, {}}}});
+  process.workers.push_back({{{"opened", 12}}, {{0, 1}, 2}});
+  process.routes.push_back({"front", "back", "10.0.0.1:1", milliseconds(500), milliseconds(0), seconds(30)});
+  process.routes.push_back({"front", "back", "", milliseconds(0), milliseconds(7), seconds(0)});
+  FrozenSession established;
+  established.number = (uint64_t{3} << 48) + 17;
+  established.established = established.ending = established.reset = established.kept_alive = true;
+  established.reason = CloseReason::kServerClosed;
+  established.client_fd = 0;
+  established.server_fd = 1;
+  established.accepted_at = TimePoint(Duration(123'456'789'012));
+  established.last_byte_at = TimePoint(Duration(5));
+  established.quiet_checks = 3;
+  established.relays[0] = {100, 90, true, false, false, false, std::string("\0\xff ten byte", 10), 0, -1, -1};
+  established.relays[1] = {1 << 20, 1000, false, true, true, true, "", 5000, 2, 3};
+  FrozenSession connecting;
+  connecting.number = 1;
+  connecting.client_fd = 4;
+  connecting.leave_at = TimePoint(Duration(77));
+  process.sessions = {{0, established}, {1, connecting}};
+  return process;
+}
+
+void ExpectSame(const FrozenProcess& a, const FrozenProcess& b) { EXPECT_EQ(Encode(a), Encode(b)); }
+
+TEST(FrozenProcess, ComesBackAsItWas) {
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(Sample()), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, Sample());
+  const FrozenSession& session = decoded->sessions[0].session;
+  EXPECT_EQ(session.number, Sample().sessions[0].session.number);
+  EXPECT_EQ(session.accepted_at, TimePoint(Duration(123'456'789'012)));
+  EXPECT_EQ(session.relays[0].bytes.size(), 10u);
+  EXPECT_EQ(session.relays[1].in_pipe, 5000u);
+  EXPECT_EQ(session.relays[1].pipe_write, 3);
+  EXPECT_EQ(session.reason, CloseReason::kServerClosed);
+  EXPECT_EQ(session.leave_at, TimePoint::max());
+  EXPECT_FALSE(decoded->sessions[1].session.established);
+  EXPECT_EQ(decoded->sessions[1].session.leave_at, TimePoint(Duration(77)));
+  EXPECT_EQ(decoded->routes[0].idle_timeout, milliseconds(500));
+  EXPECT_FALSE(decoded->upstreams[0].servers[0].up);
+}
+
+TEST(FrozenProcess, WhatIsNotKnownIsSkipped) {
+  Json json = Json::from_cbor(Encode(Sample()));
+  json["later"] = {1, 2};
+  json["listeners"][0]["colour"] = "blue";
+  json["sessions"][0]["to_client"]["mood"] = nullptr;
+  json["sessions"][0]["reason"] = "a reason of a later version";
+  std::string bytes;
+  Json::to_cbor(json, bytes);
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(bytes, 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  EXPECT_EQ(decoded->sessions[0].session.reason, CloseReason::kError);
+}
+
+TEST(FrozenProcess, WhatDoesNotFitIsRefused) {
+  EXPECT_FALSE(DecodeProcess(Encode(Sample()), 4).ok()) << "a file descriptor beyond the last";
+  auto refused = [](auto change) {
+    Json json = Json::from_cbor(Encode(Sample()));
+    change(json);
+    std::string bytes;
+    Json::to_cbor(json, bytes);
+    return !DecodeProcess(bytes, 5).ok();
+  };
+  EXPECT_FALSE(refused([](Json&) {}));
+  EXPECT_TRUE(refused([](Json& json) { json.erase("routes"); }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["route"] = 2; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["route"] = 1; })) << "established, without a server";
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["client"] = 1; })) << "one file descriptor twice";
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["client"] = -1; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["to_server"]["sent"] = 91; })) << "more than was received";
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["to_server"]["bytes"] = "text"; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"] = 5; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["to_server"]["received"] = -1; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["quiet_checks"] = 256; }));
+  EXPECT_FALSE(DecodeProcess(std::string(1 << 20, '\x81'), 5).ok()) << "nested a million deep";
+}
+
+// Whatever comes, it is decoded or refused, within bounds (the sanitizers watch).
+TEST(FrozenProcess, AnyBytesAreDecodedOrRefused) {
+  std::mt19937_64 random(7);
+  std::string good = Encode(Sample());
+  for (size_t length = 0; length < good.size(); ++length) EXPECT_FALSE(DecodeProcess(good.substr(0, length), 5).ok());
+  for (int i = 0; i < 20000; ++i) {
+    std::string bytes = good;
+    for (uint64_t changes = random() % 4 + 1; changes > 0; --changes) bytes[random() % bytes.size()] = static_cast<char>(random());
+    if (absl::StatusOr<FrozenProcess> decoded = DecodeProcess(bytes, 5); decoded.ok()) (void)Encode(*decoded);
+  }
+}
+
+TEST(FrozenMetrics, TotalsComeBack) {
+  ListenerMetrics before("front", 3), after("front", 2);
+  before.cells[0].accepted.Add(3);
+  before.cells[2].accepted.Add(4);
+  before.cells[1].bytes[1].Add(1ull << 40);
+  before.cells[1].closed[static_cast<size_t>(CloseReason::kNoServer)].Add(9);
+  before.cells[0].duration.Observe(seconds(2));
+  before.cells[2].duration.Observe(seconds(2));
+  Add(Freeze(before), after.cells[0]);
+  EXPECT_EQ(after.cells[0].accepted.value(), 7u);
+  EXPECT_EQ(after.cells[0].bytes[1].value(), 1ull << 40);
+  EXPECT_EQ(after.cells[0].closed[static_cast<size_t>(CloseReason::kNoServer)].value(), 9u);
+  EXPECT_EQ(after.cells[0].duration.sum_ns(), 4'000'000'000u);
+  EXPECT_EQ(Freeze(after).duration.buckets, Freeze(before).duration.buckets);
+  FrozenListener other = Freeze(before);
+  other.duration.buckets.assign(3, 5);
+  Add(other, after.cells[1]);
+  EXPECT_EQ(after.cells[1].duration.bucket(decltype(after.cells[1].duration)::kBuckets - 1), 15u) << "other bounds: none is lost";
+}
+
+TEST(Offer, ComesBackAsItWas) {
+  Offer offer;
+  offer.listening.push_back({"front", "127.0.0.1:0", "127.0.0.1:8080", 3, 0, 0});
+  offer.listening.push_back({"side", "unix:/x", "unix:/x", 1, 66, 77});
+  std::optional<Offer> decoded = DecodeOffer(Encode(offer));
+  ASSERT_TRUE(decoded.has_value());
+  EXPECT_EQ(Encode(*decoded), Encode(offer));
+  EXPECT_EQ(decoded->listening[1].inode, 77u);
+  EXPECT_FALSE(DecodeOffer("").has_value());
+  EXPECT_FALSE(DecodeOffer(Encode(offer).substr(1)).has_value());
+}
+
+TEST(Hello, VersionsMustOverlap) {
+  EXPECT_TRUE(CheckHello(EncodeHello()).ok());
+  auto hello = [](uint32_t oldest, uint32_t newest) {
+    std::string bytes;
+    Json::to_cbor({{"oldest", oldest}, {"newest", newest}, {"program", "9.9"}, {"more", true}}, bytes);
+    return CheckHello(bytes);
+  };
+  EXPECT_TRUE(hello(kTakeoverVersion, 99).ok());
+  absl::Status later = hello(kTakeoverVersion + 1, 99);
+  EXPECT_NE(later.message().find("ringmain 9.9 speaks takeover"), absl::string_view::npos) << later;
+  EXPECT_FALSE(CheckHello("x").ok());
+}
+
+}  // namespace
+}  // namespace ringmain
