@@ -14,9 +14,9 @@ Installs what is missing, builds, runs the tests, and ends with a line `N passed
 one failed.
 
   (default)  unit, simulation, include table and house rules, integration without the slow ones; under 5 minutes
-  --ci       adds: unit and simulation under AddressSanitizer and UndefinedBehaviorSanitizer; the integration tests
-             marked `sanitizer` against builds with AddressSanitizer and with ThreadSanitizer; the integration tests
-             once more with every optional kernel feature off
+  --ci       adds: integration tests that take some seconds each; unit and simulation under AddressSanitizer and
+             UndefinedBehaviorSanitizer; the integration tests marked `sanitizer` against builds with AddressSanitizer
+             and with ThreadSanitizer; the integration tests once more with every optional kernel feature off
   --full     adds to --ci: the slow tests and the measurements
   --help     this text
 
@@ -106,7 +106,9 @@ run_default() {
   gtest unit "$build" unit_tests 'unit/*/*.cc'
   gtest unit-loadtest "$build" unit/loadtest/loadtest_unit_tests 'unit/loadtest/*.cc'
   gtest sim "$build" sim_tests 'sim/*.cc'
-  pytest integration "$build" 600 integration -m 'not slow and not measure'
+  local but='not slow and not measure'
+  [[ $tier != default ]] || but+=' and not ci'
+  pytest integration "$build" 600 integration -m "$but"
 }
 
 run_sanitizers() {

@@ -73,6 +73,7 @@ def check_pages(out, results):
 
 
 @two_cores
+@pytest.mark.ci
 def test_scenarios(tmp_path):
     names = ["ping-50x64", "bulk-1", "bulk-echo-8", "churn", "mixed-paced"]
     code, results, said = compare(tmp_path, "--quick", "--seconds", "0.3", "--peers", "direct,floor",
@@ -102,6 +103,7 @@ def test_scenarios(tmp_path):
 
 
 @two_cores
+@pytest.mark.ci
 def test_fixed_choices_and_many_sessions(tmp_path):
     code, results, said = compare(tmp_path, "--quick", "--seconds", "0.3",
                                   "--peers", "ringmain-buffered,ringmain-spliced",

@@ -67,6 +67,7 @@ def finish(process):
     return output
 
 
+@pytest.mark.ci
 def test_run_sh_once():
     process = run_sh("--once")
     output = finish(process)
@@ -75,6 +76,7 @@ def test_run_sh_once():
     assert "http://127.0.0.1:9900/" in output
 
 
+@pytest.mark.ci
 def test_run_sh_stays_up_until_interrupted():
     process = run_sh()
     lines = []

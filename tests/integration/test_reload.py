@@ -275,6 +275,7 @@ def test_log_level(abc, ringmain):
 
 
 @pytest.mark.sanitizer
+@pytest.mark.ci
 def test_watched_file(abc, ringmain):
     a, b, c = (server.address for server in abc)
     proxy = ringmain(config([a], **WATCH))
@@ -299,6 +300,7 @@ def test_not_watched_by_default(abc, ringmain):
     assert wait_steady(lambda: proxy.metric(RELOADS), hold=3) == 0 and who(proxy.address) == b"A"
 
 
+@pytest.mark.ci
 def test_file_that_is_being_written(abc, ringmain):
     """It is not loaded before its writer is through."""
     proxy = ringmain(config([abc[0].address], **WATCH))

@@ -305,7 +305,7 @@ def test_bulk_does_not_notice(own, ringmain, session):
         reloads += 1
     for job in jobs:
         job.finish()
-    assert reloads >= 2
+    assert reloads >= (1 if SANITIZER else 2)
     for direction in ("to_server", "to_client"):
         proxy.wait_metric("ringmain_bytes_total", 6 * length, listener="front", direction=direction)
     assert proxy.closed() == {}
