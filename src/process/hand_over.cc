@@ -1,7 +1,6 @@
 // The old process's side of a takeover: offers what it listens on, stands still, passes everything, and leaves; or goes on as if nothing had
 // been.
 #include <poll.h>
-#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,18 +26,6 @@ void WaitForEndOf(std::optional<pid_t> process) {
   pollfd file{watched.get(), POLLIN, 0};
   while (watched.valid() && poll(&file, 1, -1) < 0) {
   }
-}
-
-absl::StatusOr<UniqueFd> MemoryFile(std::string_view content) {
-  UniqueFd file(memfd_create("ringmain-takeover", MFD_CLOEXEC));
-  if (!file.valid()) return absl::ErrnoToStatus(errno, "memfd_create");
-  while (!content.empty()) {
-    ssize_t written = write(file.get(), content.data(), content.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return absl::ErrnoToStatus(errno, "no memory for the state of all sessions");
-    content.remove_prefix(static_cast<size_t>(written));
-  }
-  return file;
 }
 
 // Replaces file descriptors by their places in `files`.
@@ -76,6 +63,7 @@ bool Process::HandOver(Channel channel) {
     return false;
   }
   Log(LogLevel::kInfo, "handing over sessions=", workers_.sessions());
+  old_admin_.clear();
   requests_.Close();  // whose answers the admin side may wait for
   admin_.reset();     // the successor needs the address
   TimePoint paused = Clock::now();
@@ -121,7 +109,7 @@ absl::Status Process::OfferListening(Channel& channel) {
                                  static_cast<uint32_t>(sockets.sockets.size()), sockets.device, sockets.inode});
       for (const auto& socket : sockets.sockets) files.push_back(socket->fd.get());
     }
-  if (absl::Status status = channel.Send(MessageType::kOffer, Encode(offer)); !status.ok()) return status;
+  if (absl::Status status = channel.SendContent(MessageType::kOffer, Encode(offer)); !status.ok()) return status;
   if (absl::Status status = channel.SendFiles(files); !status.ok()) return status;
   return channel.Expect(MessageType::kPause, kPrepareTimeout).status();
 }

@@ -209,7 +209,6 @@ bool Process::Serve() {
             return true;
           case SIGHUP:
             (void)ReportedReload(/*quiet_if_unchanged=*/false);
-            old_admin_.clear();
         }
         break;
       case Wake::kRequest:

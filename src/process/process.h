@@ -125,7 +125,8 @@ class Process {
   ListenTable listening_;
   Topology topology_;
   std::unique_ptr<AdminServer> admin_;
-  std::vector<std::shared_ptr<void>> old_admin_;  // endpoints that a reload has taken out, until nobody needs them for an answer
+  // Endpoints that a reload has taken out, until the next tick: its answer may have to go out on them, and an endpoint that ends cuts that off.
+  std::vector<std::shared_ptr<void>> old_admin_;
   std::unique_ptr<HealthThread> health_;
   Workers workers_;
   bool taking_over_ = false;   // workers that start stand still

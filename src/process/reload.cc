@@ -109,7 +109,6 @@ void Process::AnswerRequests() {
   if (waiting.empty()) return;
   ReloadResult result = draining_.load(std::memory_order_relaxed) ? ReloadRequests::Ending() : ReportedReload(false);
   for (std::promise<ReloadResult>& one : waiting) one.set_value(result);
-  old_admin_.clear();  // may wait for a client: after the answer, which it may have to pass on
 }
 
 // ---- What may fail ----
@@ -252,12 +251,13 @@ void Process::ShowLayout() {
 // ---- From time to time ----
 
 bool Process::NeedsTicks() const {
-  return config_->reload.watch || topology_.has_draining() || workers_.size() > workers_.in_charge().size();
+  return config_->reload.watch || topology_.has_draining() || !old_admin_.empty() || workers_.size() > workers_.in_charge().size();
 }
 
 void Process::Tick() {
   TimePoint now = Clock::now();
   tick_at_ = now + kTick;
+  old_admin_.clear();  // by now the answer to the reload has gone out on it
   if (workers_.EndIdle()) ShowLayout();
   if (topology_.has_draining()) {
     std::vector<std::shared_ptr<const Server>> overdue = topology_.Overdue(now);
@@ -274,7 +274,6 @@ void Process::Tick() {
   if (!config_->reload.watch || options_.config_file.empty()) return;
   absl::StatusOr<std::string> text = ReadConfigFile(options_.config_file);
   if (watch_.Look(text.ok() ? std::optional(*std::move(text)) : std::nullopt)) (void)ReportedReload(/*quiet_if_unchanged=*/true);
-  old_admin_.clear();
 }
 
 }  // namespace ringmain

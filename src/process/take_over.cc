@@ -1,7 +1,4 @@
 // The new process's side of a takeover: gets ready while the other still serves, receives everything, and serves when it is told to.
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <charconv>
 #include <map>
 #include <utility>
@@ -17,19 +14,6 @@ namespace {
 
 constexpr Duration kStepTimeout = seconds(10);
 constexpr Duration kPauseTimeout = seconds(30);  // the other closes its admin side and stands still
-
-absl::StatusOr<std::string> ReadAll(const UniqueFd& file) {
-  struct stat info {};
-  if (fstat(file.get(), &info) != 0) return absl::ErrnoToStatus(errno, "fstat");
-  std::string content(static_cast<size_t>(info.st_size), '\0');
-  for (size_t done = 0; done < content.size();) {
-    ssize_t count = pread(file.get(), content.data() + done, content.size() - done, static_cast<off_t>(done));
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return absl::ErrnoToStatus(errno, "pread");
-    done += static_cast<size_t>(count);
-  }
-  return content;
-}
 
 // Places in `files` become the file descriptors, which are the session's now.
 void TakeFiles(FrozenSession& session, std::vector<UniqueFd>& files) {
@@ -90,7 +74,9 @@ absl::Status Process::InheritListening(Channel& channel) {
   if (absl::Status status = channel.Send(MessageType::kHello, EncodeHello()); !status.ok()) return status;
   absl::StatusOr<Message> message = channel.Expect(MessageType::kOffer, kStepTimeout);
   if (!message.ok()) return message.status();
-  std::optional<Offer> offer = DecodeOffer(message->body);
+  absl::StatusOr<std::string> content = Channel::ContentOf(*message);
+  if (!content.ok()) return content.status();
+  std::optional<Offer> offer = DecodeOffer(*content);
   if (!offer.has_value()) return absl::InternalError("the other process's offer is not understood");
   size_t count = 0;
   for (const Offer::Listening& one : offer->listening) count += one.sockets;
@@ -114,7 +100,7 @@ absl::Status Process::ReceiveSessions(Channel& channel, Inheritance& inheritance
   size_t count = 0;
   auto [end, error] = std::from_chars(state->body.data(), state->body.data() + state->body.size(), count);
   if (error != std::errc() || state->files.size() != 1) return absl::InternalError("the other process's state is not understood");
-  absl::StatusOr<std::string> content = ReadAll(state->files[0]);
+  absl::StatusOr<std::string> content = ReadMemoryFile(state->files[0]);
   if (!content.ok()) return content.status();
   absl::StatusOr<FrozenProcess> process = DecodeProcess(*content, count);
   if (!process.ok())

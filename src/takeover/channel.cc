@@ -1,7 +1,9 @@
 #include "takeover/channel.h"
 
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -31,6 +33,31 @@ ucred PeerOf(int socket) {
 }
 
 }  // namespace
+
+absl::StatusOr<UniqueFd> MemoryFile(std::string_view content) {
+  UniqueFd file(memfd_create("ringmain-takeover", MFD_CLOEXEC));
+  if (!file.valid()) return absl::ErrnoToStatus(errno, "memfd_create");
+  while (!content.empty()) {
+    ssize_t written = write(file.get(), content.data(), content.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return absl::ErrnoToStatus(errno, "no memory for the state of all sessions");
+    content.remove_prefix(static_cast<size_t>(written));
+  }
+  return file;
+}
+
+absl::StatusOr<std::string> ReadMemoryFile(const UniqueFd& file) {
+  struct stat info {};
+  if (fstat(file.get(), &info) != 0) return absl::ErrnoToStatus(errno, "fstat");
+  std::string content(static_cast<size_t>(info.st_size), '\0');
+  for (size_t done = 0; done < content.size();) {
+    ssize_t count = pread(file.get(), content.data() + done, content.size() - done, static_cast<off_t>(done));
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return absl::ErrnoToStatus(errno, "pread");
+    done += static_cast<size_t>(count);
+  }
+  return content;
+}
 
 absl::Status Channel::Wait(short events, TimePoint deadline) {
   while (true) {
@@ -117,6 +144,19 @@ absl::StatusOr<Message> Channel::Expect(MessageType type, Duration timeout) {
   if (message.ok() && message->type != type)
     return absl::InternalError(absl::StrCat("message ", static_cast<int>(message->type), " where ", static_cast<int>(type), " was due"));
   return message;
+}
+
+absl::Status Channel::SendContent(MessageType type, std::string_view content, Duration timeout) {
+  if (content.size() <= kMaxBody) return Send(type, content, {}, timeout);
+  absl::StatusOr<UniqueFd> file = MemoryFile(content);
+  if (!file.ok()) return file.status();
+  const int files[] = {file->get()};
+  return Send(type, {}, files, timeout);
+}
+
+absl::StatusOr<std::string> Channel::ContentOf(const Message& message) {
+  if (message.files.empty()) return message.body;
+  return ReadMemoryFile(message.files[0]);
 }
 
 absl::Status Channel::SendFiles(std::span<const int> files) {

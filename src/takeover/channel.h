@@ -38,6 +38,10 @@ struct Message {
   std::vector<UniqueFd> files;
 };
 
+// A file in memory that holds `content`, to be passed; and what such a file holds.
+absl::StatusOr<UniqueFd> MemoryFile(std::string_view content);
+absl::StatusOr<std::string> ReadMemoryFile(const UniqueFd& file);
+
 class Channel {
  public:
   // A message takes so many at most (SCM_MAX_FD in include/net/scm.h is 253).
@@ -55,6 +59,9 @@ class Channel {
   // The same, and it must be of this type.
   absl::StatusOr<Message> Expect(MessageType type, Duration timeout);
 
+  // Content of any size: what does not fit a message goes in a memory file.
+  absl::Status SendContent(MessageType type, std::string_view content, Duration timeout = seconds(5));
+  static absl::StatusOr<std::string> ContentOf(const Message& message);
   // In pieces, each acknowledged: the kernel bounds what a user may have on its way (RLIMIT_NOFILE).
   absl::Status SendFiles(std::span<const int> files);
   absl::StatusOr<std::vector<UniqueFd>> ReceiveFiles(size_t count);

@@ -46,6 +46,19 @@ TEST_F(ChannelTest, CarriesMessagesAndFiles) {
   EXPECT_EQ(a_->peer(), getpid());
 }
 
+TEST_F(ChannelTest, ContentMayBeOfAnySize) {
+  for (size_t size : {size_t{0}, size_t{1000}, Channel::kMaxBody, Channel::kMaxBody + 1, size_t{5} << 20}) {
+    std::string content(size, 'x');
+    if (size > 0) content.back() = 'y';
+    ASSERT_TRUE(a_->SendContent(MessageType::kOffer, content).ok());
+    auto message = b_->Expect(MessageType::kOffer, seconds(5));
+    ASSERT_TRUE(message.ok()) << message.status();
+    auto received = Channel::ContentOf(*message);
+    ASSERT_TRUE(received.ok()) << received.status();
+    EXPECT_EQ(*received == content, true) << size;
+  }
+}
+
 TEST_F(ChannelTest, ManyFilesComeInPieces) {
   std::vector<UniqueFd> files;
   std::vector<int> fds;

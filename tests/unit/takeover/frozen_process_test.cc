@@ -2,11 +2,14 @@
 
 #include <gtest/gtest.h>
 
+#include <fstream>
+#include <iterator>
 #include <random>
 
 #include "takeover/cbor.h"
 #include "takeover/frozen_metrics.h"
 #include "takeover/offer.h"
+#include "unit/admin/source_dir.h"
 
 namespace ringmain {
 namespace {
@@ -55,6 +58,17 @@ TEST(FrozenProcess, ComesBackAsItWas) {
   EXPECT_EQ(decoded->sessions[1].session.leave_at, TimePoint(Duration(77)));
   EXPECT_EQ(decoded->routes[0].idle_timeout, milliseconds(500));
   EXPECT_FALSE(decoded->upstreams[0].servers[0].up);
+}
+
+// What ringmain 0.1.0 sent (takeover version 1). A newer one must go on from it for as long as kOldestTakeoverVersion says so: the file stays
+// as it is, and the next version gets one of its own.
+TEST(FrozenProcess, VersionOneIsStillUnderstood) {
+  std::ifstream file(RINGMAIN_SOURCE_DIR "/tests/unit/takeover/state-1.cbor", std::ios::binary);
+  std::string recorded((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  ASSERT_FALSE(recorded.empty());
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(recorded, 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, Sample());
 }
 
 TEST(FrozenProcess, WhatIsNotKnownIsSkipped) {
