@@ -30,17 +30,10 @@ void WaitForEndOf(std::optional<pid_t> process) {
 
 // Replaces file descriptors by their places in `files`.
 void Place(FrozenSession& session, std::vector<int>& files) {
-  auto place = [&files](int& fd) {
+  ForEachFile(session, [&files](int& fd) {
     files.push_back(fd);
     fd = static_cast<int>(files.size() - 1);
-  };
-  place(session.client_fd);
-  if (session.established) place(session.server_fd);
-  for (FrozenRelay& relay : session.relays) {
-    if (relay.in_pipe == 0) continue;
-    place(relay.pipe_read);
-    place(relay.pipe_write);
-  }
+  });
 }
 
 FrozenRoute ToFrozen(const ListenerRoute& route, std::optional<uint16_t> server) {
@@ -76,7 +69,10 @@ bool Process::HandOver(Channel channel) {
     return false;
   }
   // From here on the sessions are the other's, whatever happens.
-  absl::StatusOr<Message> serving = channel.Receive(kStepTimeout);
+  absl::StatusOr<Message> serving;
+  do
+    serving = channel.Receive(kStepTimeout);
+  while (absl::IsDeadlineExceeded(serving.status()));
   if (!serving.ok() || serving->type != MessageType::kServing) {
     WaitForEndOf(channel.peer());
     Log(LogLevel::kError, "the process that took over has died before it served: its sessions are lost");
@@ -85,13 +81,9 @@ bool Process::HandOver(Channel channel) {
   }
   auto pause = std::chrono::duration_cast<milliseconds>(Clock::now() - paused);
   Log(LogLevel::kInfo, "handed over sessions=", workers_.sessions(), " pause_ms=", pause.count());
-  handed_over_ = true;
-  takeover_socket_.LetGo();
-  workers_.Apply([this](uint32_t, bool) {
-    WorkerUpdate update = BeginUpdate();
-    update.let_go = true;
-    return update;
-  });
+  owns_listening_ = false;
+  takeover_socket_->LetGo();
+  LetSessionsGo();
   workers_.Post(Worker::kStopAccepting | Worker::kFinish);
   return true;
 }
@@ -145,6 +137,15 @@ absl::Status Process::PassSessions(Channel& channel) {
   if (absl::Status status = channel.Send(MessageType::kState, absl::StrCat(files.size()), state); !status.ok()) return status;
   if (absl::Status status = channel.SendFiles(files); !status.ok()) return status;
   return channel.Expect(MessageType::kReady, kStepTimeout).status();
+}
+
+// To the process that has their sockets as well: nothing is done to those.
+void Process::LetSessionsGo() {
+  workers_.Apply([this](uint32_t, bool) {
+    WorkerUpdate update = BeginUpdate();
+    update.let_go = true;
+    return update;
+  });
 }
 
 // As before; `cut` tells that the sessions are lost.

@@ -122,7 +122,7 @@ absl::Status Process::PutIntoForce() {
   Prepared prepared{config_, {}};
   if (absl::Status status = Prepare(prepared); !status.ok()) return status;
   Commit(std::move(prepared));
-  return config_->takeover.socket.empty() ? absl::OkStatus() : takeover_socket_.Open(config_->takeover.socket);
+  return absl::OkStatus();
 }
 
 // The address may be taken for a moment: by the process before this one, or by a connection of its.
@@ -182,7 +182,7 @@ Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
     pollfd files[] = {{signals_.get(), POLLIN, 0},
                       {shared_.finished.get(), POLLIN, 0},
                       {requests_.wake_fd(), POLLIN, 0},
-                      {takeover_socket_.fd(), POLLIN, 0}};
+                      {takeover_socket_ != nullptr ? takeover_socket_->fd() : -1, POLLIN, 0}};
     if (poll(files, 4, timeout_ms) <= 0) continue;
     if (files[0].revents != 0) return Wake::kSignal;
     if (files[2].revents != 0) return Wake::kRequest;
@@ -215,7 +215,7 @@ bool Process::Serve() {
         AnswerRequests();
         break;
       case Wake::kSuccessor:
-        if (std::optional<Channel> channel = takeover_socket_.Accept())
+        if (std::optional<Channel> channel = takeover_socket_->Accept())
           if (HandOver(*std::move(channel))) return false;
         break;
       case Wake::kTimeout:
@@ -252,7 +252,7 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
     Wake wake = Wait(std::min(deadline, progress));
     if (wake == Wake::kRequest) AnswerRequests();
     if (wake == Wake::kSuccessor)
-      if (std::optional<Channel> channel = takeover_socket_.Accept())
+      if (std::optional<Channel> channel = takeover_socket_->Accept())
         (void)channel->Send(MessageType::kAbort, "the process is ending already");
     if (wake == Wake::kSignal) {
       int signal = ReadSignal();
@@ -284,7 +284,7 @@ void Process::ShutDown() {
   health_.reset();
   old_admin_.clear();
   admin_.reset();
-  if (!handed_over_) listening_.RemovePaths();
+  if (owns_listening_) listening_.RemovePaths();
 }
 
 int RunProcess(std::shared_ptr<const Config> config, RunOptions options) {

@@ -69,6 +69,8 @@ class Process {
   struct Prepared {
     std::shared_ptr<const Config> config;
     ListenTable::Plan listening;
+    bool takeover_socket_changes = false;
+    std::unique_ptr<TakeoverSocket> takeover_socket;  // the next one; null: none
   };
 
   ReloadResult Reload();
@@ -78,7 +80,9 @@ class Process {
   void NoteReadNow();
   absl::Status Prepare(Prepared& prepared);
   void Commit(Prepared prepared);
-  Topology Install(Prepared prepared);
+  Topology Install(std::shared_ptr<const Config> config);
+  void TakeListening(ListenTable::Plan plan);
+  absl::Status PrepareTakeoverSocket(Prepared& prepared);
   void UpdateRoutes(const Topology& before);
   void OpenWorkers(bool thaw);
   WorkerUpdate BeginUpdate() const;
@@ -100,15 +104,13 @@ class Process {
 
   // ---- Takeover from another process (take_over.cc) ----
 
-  // What the other process passed. File descriptors are open ones.
-  struct Inheritance {
-    FrozenProcess process;
-  };
-  void ServeWhatWaits(const std::vector<ListenTable::Entry>& leaving);
   absl::Status TakeOver(Channel& channel);
   absl::Status InheritListening(Channel& channel);
-  absl::Status ReceiveSessions(Channel& channel, Inheritance& inheritance);
-  absl::Status Adopt(Prepared prepared, Inheritance inheritance);
+  absl::StatusOr<FrozenProcess> ReceiveSessions(Channel& channel);
+  absl::Status ReceiveAndAdopt(Channel& channel, const std::shared_ptr<const Config>& config, size_t& sessions);
+  absl::Status Adopt(std::shared_ptr<const Config> config, FrozenProcess process);
+  void ServeWhatWaits(const std::vector<ListenTable::Entry>& leaving);
+  void LetSessionsGo();
 
   std::shared_ptr<const Config> config_;
   const RunOptions options_;
@@ -130,8 +132,8 @@ class Process {
   std::unique_ptr<HealthThread> health_;
   Workers workers_;
   bool taking_over_ = false;   // workers that start stand still
-  bool handed_over_ = false;   // everything belongs to the successor
-  TakeoverSocket takeover_socket_;
+  bool owns_listening_ = false;  // paths of unix listeners are to be removed at the end
+  std::unique_ptr<TakeoverSocket> takeover_socket_;  // null: nobody may take over
   ReloadRequests requests_;
   ConfigWatch watch_;
   TimePoint tick_at_{};

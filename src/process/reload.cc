@@ -124,11 +124,21 @@ absl::Status Process::Prepare(Prepared& prepared) {
   bool checks = std::any_of(config.upstreams.begin(), config.upstreams.end(),
                             [](const UpstreamConfig& upstream) { return upstream.health_check.has_value(); });
   if (status.ok() && checks) status = health_->Start();
+  if (status.ok() && !taking_over_) status = PrepareTakeoverSocket(prepared);
   if (status.ok()) status = workers_.Prepare(WorkerOptions(config), workers);
   if (status.ok()) return status;
   if (admin_ != nullptr) admin_->Abandon();
   ListenTable::Abandon(prepared.listening);
   return status;
+}
+
+absl::Status Process::PrepareTakeoverSocket(Prepared& prepared) {
+  const std::string& path = prepared.config->takeover.socket;
+  if (path == (takeover_socket_ != nullptr ? takeover_socket_->path() : "")) return absl::OkStatus();
+  prepared.takeover_socket_changes = true;
+  if (path.empty()) return absl::OkStatus();
+  prepared.takeover_socket = std::make_unique<TakeoverSocket>();
+  return prepared.takeover_socket->Open(path);
 }
 
 Worker::Options Process::WorkerOptions(const Config& config) const {
@@ -167,17 +177,24 @@ uint32_t Process::ConnectionsForFiles(const Config& config, uint32_t workers) co
 // ---- What may not ----
 
 void Process::Commit(Prepared prepared) {
-  Topology before = Install(std::move(prepared));
+  Topology before = Install(std::move(prepared.config));
   UpdateRoutes(before);
+  TakeListening(std::move(prepared.listening));
   OpenWorkers(/*thaw=*/false);
+  if (prepared.takeover_socket_changes) takeover_socket_ = std::move(prepared.takeover_socket);
 }
 
-// All but the workers; what there was before is still in use by them.
-Topology Process::Install(Prepared prepared) {
-  config_ = std::move(prepared.config);
-  ChangeLog(config_->log);
-  if (absl::Status status = listening_.Commit(std::move(prepared.listening), *config_); !status.ok())
+// From here on clients may connect, and what is listened on is this process's to remove.
+void Process::TakeListening(ListenTable::Plan plan) {
+  owns_listening_ = true;
+  if (absl::Status status = listening_.Commit(std::move(plan), *config_); !status.ok())
     Log(LogLevel::kError, std::string(status.message()));
+}
+
+// All but the workers and what is listened on; what there was before is still in use by them.
+Topology Process::Install(std::shared_ptr<const Config> config) {
+  config_ = std::move(config);
+  ChangeLog(config_->log);
   workers_.Commit();
   if (!taking_over_)
     for (std::shared_ptr<void>& server : admin_->Commit()) old_admin_.push_back(std::move(server));
@@ -188,7 +205,6 @@ Topology Process::Install(Prepared prepared) {
   topology_.GrowTo(worker_cells_.size());
   for (const Topology::ListenerEntry& listener : topology_.listeners())
     listener.shared->limit.set_max(listener.config.max_connections.value_or(UINT32_MAX));
-  ShowLayout();
   tick_at_ = Clock::now() + kTick;
   return before;
 }
@@ -206,6 +222,7 @@ void Process::UpdateRoutes(const Topology& before) {
 }
 
 void Process::OpenWorkers(bool thaw) {
+  ShowLayout();
   workers_.Apply([&](uint32_t worker, bool) {
     WorkerUpdate update = BeginUpdate();
     update.accept_from = AcceptancesOf(worker);

@@ -17,14 +17,7 @@ constexpr Duration kPauseTimeout = seconds(30);  // the other closes its admin s
 
 // Places in `files` become the file descriptors, which are the session's now.
 void TakeFiles(FrozenSession& session, std::vector<UniqueFd>& files) {
-  auto take = [&files](int& place) { place = files[static_cast<size_t>(place)].release(); };
-  take(session.client_fd);
-  if (session.established) take(session.server_fd);
-  for (FrozenRelay& relay : session.relays) {
-    if (relay.in_pipe == 0) continue;
-    take(relay.pipe_read);
-    take(relay.pipe_write);
-  }
+  ForEachFile(session, [&files](int& place) { place = files[static_cast<size_t>(place)].release(); });
 }
 
 }  // namespace
@@ -38,36 +31,46 @@ absl::Status Process::TakeOver(Channel& channel) {
     channel.Abort(status);
     return status;
   }
-  status = channel.Send(MessageType::kPause);
-  Inheritance inheritance;
-  if (status.ok()) status = ReceiveSessions(channel, inheritance);
-  if (absl::IsUnavailable(status)) {
-    Log(LogLevel::kError, "the other process died while it handed over: its sessions are lost, its listeners go on");
-    inheritance = {};
-    status = absl::OkStatus();
-  }
-  size_t sessions = inheritance.process.sessions.size();
-  std::vector<ListenTable::Entry> leaving = prepared.listening.leaving;
-  if (status.ok()) status = Adopt(std::move(prepared), std::move(inheritance));
+  size_t sessions = 0;
+  status = ReceiveAndAdopt(channel, prepared.config, sessions);
   if (!status.ok()) {
     channel.Abort(status);
-    return status;
+    // Sockets and paths are the other's: nothing may be done to them on the way out, not even a close in order.
+    LetSessionsGo();
+    ListenTable::Abandon(prepared.listening);
+    return absl::FailedPreconditionError(std::string(status.message()));
   }
-  status = channel.Send(MessageType::kReady);
-  // However long it takes: until it says so, or is gone, the sessions are the other's.
-  while (status.ok() || absl::IsDeadlineExceeded(status)) {
-    absl::StatusOr<Message> message = channel.Receive(kStepTimeout);
-    status = message.status();
-    if (status.ok() && message->type == MessageType::kCommit) break;
-  }
-  if (!status.ok() && !absl::IsUnavailable(status)) return absl::FailedPreconditionError(std::string(status.message()));
+  std::vector<ListenTable::Entry> leaving = prepared.listening.leaving;
+  TakeListening(std::move(prepared.listening));
   OpenWorkers(/*thaw=*/true);
   ServeWhatWaits(leaving);
-  if (absl::Status opened = takeover_socket_.Open(config_->takeover.socket); !opened.ok())
+  takeover_socket_ = std::make_unique<TakeoverSocket>();
+  if (absl::Status opened = takeover_socket_->Open(config_->takeover.socket); !opened.ok())
     Log(LogLevel::kError, std::string(opened.message()));
   (void)channel.Send(MessageType::kServing);
   Log(LogLevel::kInfo, "took over sessions=", sessions);
   return absl::OkStatus();
+}
+
+// Until the other process says that the sessions are ours, or is dead.
+absl::Status Process::ReceiveAndAdopt(Channel& channel, const std::shared_ptr<const Config>& config, size_t& sessions) {
+  absl::Status status = channel.Send(MessageType::kPause);
+  absl::StatusOr<FrozenProcess> process = status.ok() ? ReceiveSessions(channel) : absl::StatusOr<FrozenProcess>(status);
+  if (absl::IsUnavailable(process.status())) {
+    Log(LogLevel::kError, "the other process died while it handed over: its sessions are lost, its listeners go on");
+    process = FrozenProcess();
+  }
+  if (!process.ok()) return process.status();
+  sessions = process->sessions.size();
+  status = Adopt(config, *std::move(process));
+  if (status.ok()) status = channel.Send(MessageType::kReady);
+  // However long it takes: until it says so, or is gone, the sessions are the other's.
+  while (status.ok() || absl::IsDeadlineExceeded(status)) {
+    absl::StatusOr<Message> message = channel.Receive(kStepTimeout);
+    status = message.status();
+    if (status.ok() && message->type == MessageType::kCommit) return status;
+  }
+  return absl::IsUnavailable(status) ? absl::OkStatus() : status;
 }
 
 absl::Status Process::InheritListening(Channel& channel) {
@@ -94,7 +97,7 @@ absl::Status Process::InheritListening(Channel& channel) {
   return absl::OkStatus();
 }
 
-absl::Status Process::ReceiveSessions(Channel& channel, Inheritance& inheritance) {
+absl::StatusOr<FrozenProcess> Process::ReceiveSessions(Channel& channel) {
   absl::StatusOr<Message> state = channel.Expect(MessageType::kState, kPauseTimeout);
   if (!state.ok()) return state.status();
   size_t count = 0;
@@ -108,14 +111,12 @@ absl::Status Process::ReceiveSessions(Channel& channel, Inheritance& inheritance
   absl::StatusOr<std::vector<UniqueFd>> files = channel.ReceiveFiles(count);
   if (!files.ok()) return files.status();
   for (FrozenProcess::Entry& entry : process->sessions) TakeFiles(entry.session, *files);
-  inheritance.process = *std::move(process);
-  return absl::OkStatus();
+  return process;
 }
 
-absl::Status Process::Adopt(Prepared prepared, Inheritance inheritance) {
-  FrozenProcess& process = inheritance.process;
+absl::Status Process::Adopt(std::shared_ptr<const Config> config, FrozenProcess process) {
   topology_ = Topology::Inherit(process, worker_cells_.size(), Clock::now());
-  Topology before = Install(std::move(prepared));
+  Topology before = Install(std::move(config));
   UpdateRoutes(before);
   const std::vector<uint32_t>& workers = workers_.in_charge();
   std::map<uint32_t, WorkerUpdate> shares;

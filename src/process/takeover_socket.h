@@ -28,6 +28,7 @@ class TakeoverSocket {
   void Close();
   // Answers no more; the path is a successor's.
   void LetGo() { socket_.reset(); }
+  const std::string& path() const { return path_; }
   // Readable when a successor has come; not valid if it does not answer.
   int fd() const { return socket_.get(); }
   // The one who has come; none if there is none, or it may not be trusted.

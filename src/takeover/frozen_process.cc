@@ -213,13 +213,7 @@ void CheckReferences(const FrozenProcess& process, size_t files) {
     const FrozenSession& session = entry.session;
     if (entry.route >= process.routes.size() || session.established == process.routes[entry.route].server.empty())
       throw Malformed{"a session without a route that fits"};
-    check.Name(session.client_fd);
-    if (session.established) check.Name(session.server_fd);
-    for (const FrozenRelay& relay : session.relays) {
-      if (relay.in_pipe == 0) continue;
-      check.Name(relay.pipe_read);
-      check.Name(relay.pipe_write);
-    }
+    ForEachFile(session, [&check](int file) { check.Name(file); });
   }
 }
 

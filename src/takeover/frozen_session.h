@@ -47,4 +47,16 @@ struct FrozenSession {
   std::array<FrozenRelay, 2> relays;  // by Direction
 };
 
+// `visit(int&)` for each file descriptor of the session, in the order in which they are passed.
+template <typename Session, typename Visit>
+void ForEachFile(Session& session, Visit visit) {
+  visit(session.client_fd);
+  if (session.established) visit(session.server_fd);
+  for (auto& relay : session.relays) {
+    if (relay.in_pipe == 0) continue;
+    visit(relay.pipe_read);
+    visit(relay.pipe_write);
+  }
+}
+
 }  // namespace ringmain

@@ -145,6 +145,16 @@ def test_addresses_of_a_listener(abc, own, ringmain):
     assert proxy.metric("ringmain_connections_active", listener="front") >= 40
 
 
+def test_takeover_socket_comes_moves_and_goes(abc, ringmain, public_dir):
+    settings, first, second = config([abc[0].address]), f"{public_dir}/first", f"{public_dir}/second"
+    proxy = ringmain(settings)
+    for path, there in ((first, [first]), (second, [second]), (None, [])):
+        reload(proxy, {**settings, **({"takeover": {"socket": path}} if path else {})})
+        assert [each for each in (first, second) if os.path.exists(each)] == there
+    code, answer = ask(proxy, {**settings, "takeover": {"socket": f"{public_dir}/nowhere/x"}})
+    assert code == 422 and "takeover.socket" in answer["errors"][0]
+
+
 # ---- Servers --------------------------------------------------------------------------------------------------------
 
 

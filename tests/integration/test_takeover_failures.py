@@ -305,6 +305,30 @@ def test_old_one_aborts(step, own, line):
     assert is_open(client) and server.active == 1
 
 
+@pytest.mark.sanitizer
+def test_an_aborted_takeover_does_nothing_to_what_was_passed(own, line, public_dir):
+    """The sockets are the other's: no option of them changes, and a unix listener keeps its path."""
+    server, front = own(EchoServer()), f"unix:{public_dir}/front"
+    old = own(OldSide(line.socket, front, server.address))
+    client = own(connect(front))
+    old.accept()
+    client2 = own(connect(front))
+    old.accept(connected=False)
+    files = [os.dup(file if isinstance(file, int) else file.fileno()) for file in old.files]
+    new = line.begin(line.config([server.address], listen=[front, f"unix:{public_dir}/more"]))
+    new.expected_exit = (1,)
+    old.advance("ready").channel.send(ABORT, b"not today")
+    assert new.wait() == 1
+    for file in files:
+        with socket.socket(fileno=file) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == bytes(8)
+    for sock in (client, client2):
+        with pytest.raises(BlockingIOError):  # neither an end nor a byte
+            sock.recv(1, socket.MSG_DONTWAIT)
+    assert os.path.exists(front.removeprefix("unix:"))
+    assert not os.path.exists(f"{public_dir}/more")
+
+
 def with_unknown_keys(told):
     if isinstance(told, list):
         return [with_unknown_keys(item) for item in told]
