@@ -226,7 +226,7 @@ class OldSide(Side):
         os.chmod(path, 0o600)
         family, name = parse_address(front)
         self.listener = socket.socket(family, socket.SOCK_STREAM)
-        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT) if family != socket.AF_UNIX else ():
             self.listener.setsockopt(socket.SOL_SOCKET, option, 1)
         self.listener.bind(name)
         for sock in (self.answering, self.listener):
