@@ -100,7 +100,7 @@ void Worker::OnAccept(const Completion& completion) {
   Acceptor& acceptor = acceptors_[completion.token.index];
   if (!completion.more) acceptor.armed = acceptor.cancelling = false;
   if (completion.result >= 0)
-    Admit(*acceptor.listener, completion.result, !acceptor.leaving);
+    Admit(*acceptor.listener, completion.result, !acceptor.leaving && !acceptor.socket->leaving.load(std::memory_order_relaxed));
   else if (!ConcernsOneConnection(-completion.result))
     PauseAccepting(-completion.result);
   if (acceptor.armed) {
@@ -110,7 +110,7 @@ void Worker::OnAccept(const Completion& completion) {
   }
 }
 
-// No client of a listener that is being left is handed over: the other worker may have left it already.
+// No client of a listener that is being left is handed over: the other worker may have left it already, or never have known it.
 void Worker::Admit(Listener& listener, int client, bool may_hand_over) {
   listener.route->listener_cells->accepted.Add();
   if (cut_.has_value()) {

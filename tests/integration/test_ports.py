@@ -281,7 +281,7 @@ def test_who_closes_first_keeps_the_time_wait(own, ringmain, session):
 def test_a_cut_session_ends_in_order(cut_by, own, ringmain, session):
     """Nothing is lost when it was quiet, so both sides see an orderly end; the proxy closes first and has the wait."""
     server = own(ManualServer())
-    listener = {"idle_timeout": "200ms"} if cut_by == "idle_timeout" else {}
+    listener = {"idle_timeout": "2s"} if cut_by == "idle_timeout" else {}
     proxy = ringmain(config([server.address], listener=listener, drain={"timeout": "100ms"}))
     client, upstream = session(proxy, server)
     before = _time_wait_sockets()  # an earlier server may have had this port
