@@ -42,11 +42,12 @@ enum class ConnectFailure : uint8_t {
   kUnreachable,
   kReset,
   kNoFiles,
+  kLost,            // the connection was made, and the server ended it before a byte was passed either way
   kNoLocalAddress,  // no local address could be had that has a port free towards the server
   kOther
 };
-inline constexpr std::array<std::string_view, 7> kConnectFailureNames = {
-    "refused", "timeout", "unreachable", "reset", "no_files", "no_local_address", "other"};
+inline constexpr std::array<std::string_view, 8> kConnectFailureNames = {
+    "refused", "timeout", "unreachable", "reset", "no_files", "lost", "no_local_address", "other"};
 inline constexpr size_t kConnectFailures = kConnectFailureNames.size();
 static_assert(static_cast<size_t>(ConnectFailure::kOther) + 1 == kConnectFailures);
 inline std::string_view ToString(ConnectFailure failure) { return kConnectFailureNames[static_cast<size_t>(failure)]; }

@@ -105,7 +105,9 @@ void Sessions::Thaw() {
     if (session.state == SessionState::kClosing) return;
     Touch(session);
     if (session.state == SessionState::kConnecting && !session.has_server)
-      StartConnect(session, session.tries > 0 ? CloseReason::kConnectFailed : CloseReason::kNoServer);
+      StartConnect(session, session.tries == 0          ? CloseReason::kNoServer
+                            : session.connect_timed_out ? CloseReason::kConnectTimeout
+                                                        : CloseReason::kConnectFailed);
   });
 }
 

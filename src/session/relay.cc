@@ -114,6 +114,11 @@ void Relay::Discard() {
   if (!sending_) DropQueue();
 }
 
+void Relay::LoseSink() {
+  sink_ = -1;
+  if (!sending_) KeepAll();
+}
+
 void Relay::Cancel() {
   if (receiving_) env_->io.Cancel(receive_token());
   if (sending_) env_->io.Cancel(send_token());
@@ -137,7 +142,7 @@ void Relay::Enqueue(uint16_t buffer) {
   calm_ = queued_ > 0 || (filled_ && !env_->io.abilities().receive_credit) ? 0 : calm_ + 1;
   if (calm_ >= kCalmReceives) single_ = false;
   queued_ += length;
-  if (blocked_ || sink_ < 0)
+  if (blocked_ || (sink_ < 0 && !sending_))
     Keep(buffer);
   else
     Link(buffer);

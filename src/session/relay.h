@@ -88,6 +88,8 @@ class alignas(64) Relay {
   void LeaveMultishot();
   // The sink is gone: drops what is queued, receives no more, and drops what still arrives.
   void Discard();
+  // The sink has failed and may get a successor: what is queued is kept for that.
+  void LoseSink();
   // The source's socket is known to be broken: its end, however it shows, is not an orderly one.
   void BreakSource() { source_broken_ = true; }
   // The end was passed on to the sink.

@@ -75,10 +75,11 @@ struct Session : TimerWheel::Timer {
   int server_fd = -1;
   SessionState state = SessionState::kConnecting;
   CloseReason reason = CloseReason::kError;  // once `ending`
+  bool server_lost = false;    // the server has ended, perhaps before it was of use: what becomes of the session is not decided yet
   bool ending = false;         // a direction has ended: `reason` is settled
   bool reset = false;          // both sides are closed with a reset
   bool connect_armed = false;  // the connect is armed and its completion has not come
-  bool connect_timed_out = false;
+  bool connect_timed_out = false;  // the current connect is ended for that, or the last one was
   bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
   uint8_t tries = 0;        // servers tried, the current one included
@@ -90,6 +91,7 @@ struct Session : TimerWheel::Timer {
   TimePoint leave_at = TimePoint::max();  // while connecting: when a client that ended its stream is taken for gone
   std::array<Swept, 2> swept{};           // by Direction
   uint64_t quiet_bytes = 0;               // bytes moved until the last check
+  std::array<RelayEvent, 2> lost_events{};  // while `server_lost`: how the server ended, by Direction
   uint8_t quiet_checks = 0;               // checks in a row that saw no byte
 
   uint16_t server() const { return tried[tries - 1u]; }  // REQUIRES: tries > 0

@@ -96,7 +96,7 @@ void Sessions::Handle(const Completion& completion) {
     return;
   }
   Touch(*session);
-  if (event != RelayEvent::kNone) OnRelayEvent(*session, direction, event);
+  if (event != RelayEvent::kNone || session->server_lost) OnRelayEvent(*session, direction, event);
 }
 
 void Sessions::Flush() {
@@ -112,7 +112,7 @@ void Sessions::PumpAll() {
   env_.direct_budget = direct_turn_bytes_;
   for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
     Session* session = dirty_.PopFront();
-    if (session->state == SessionState::kClosing) continue;
+    if (session->state == SessionState::kClosing || session->server_lost) continue;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       Counter& bytes = session->route->listener_cells->bytes[static_cast<size_t>(direction)];
       RelayEvent event = session->relay(direction).Pump(bytes);
@@ -173,7 +173,12 @@ void Sessions::StartConnect(Session& session, CloseReason last_failure) {
     Close(session, last_failure);
     return;
   }
-  session.tried[session.tries++] = *picked;
+  ConnectTo(session, *picked);
+}
+
+// REQUIRES: a connection is reserved on the server.
+void Sessions::ConnectTo(Session& session, uint16_t server) {
+  session.tried[session.tries++] = server;
   session.has_server = true;
   session.connect_timed_out = false;
   session.connect_started_at = io_.Now();
@@ -257,6 +262,7 @@ void Sessions::OnNoPort(Session& session) {
 
 void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int error) {
   const Route& route = *session.route;
+  session.connect_timed_out = failure == ConnectFailure::kTimeout;
   route.servers[session.server()].cells->connect_failures[static_cast<size_t>(failure)].Add();
   observer_.OnConnectFailed(route, session.server(), failure, error);
   ReleaseServer(session);
@@ -292,6 +298,10 @@ void Sessions::ReleaseServer(Session& session) {
 // ---- Ends of streams ----
 
 void Sessions::OnRelayEvent(Session& session, Direction direction, RelayEvent event) {
+  if (!DealWithLostServer(session, direction, event)) ActOn(session, direction, event);
+}
+
+void Sessions::ActOn(Session& session, Direction direction, RelayEvent event) {
   switch (event) {
     case RelayEvent::kNone:
       return;

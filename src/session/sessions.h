@@ -1,8 +1,11 @@
 // Sessions: all sessions of one worker, and every rule of their life.
 //
 //   Open ─► kConnecting ──► kEstablished ──► kClosing ──► freed
+//               │        ▲  │                        │
+//               │        └──┘ the server is replaced │
 //               └── no server, limits, client gone ──┘
 //
+// A server that ends before a byte was passed either way is replaced by another, as one that refuses the connection is (replacing.cc).
 // Closing is: ask every armed operation to end, wait for the final completion of each, close the sockets, free the slot. Ends of
 // streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut and
 // loses bytes by it is closed with a reset, so that a truncated stream never looks complete.
@@ -105,6 +108,7 @@ class Sessions {
 
  private:
   void StartConnect(Session& session, CloseReason last_failure);
+  void ConnectTo(Session& session, uint16_t server);
   void ConnectFromNextSource(Session& session, TimePoint now);
   void SourceFailed(Session& session, bool missing, TimePoint now);
   void OnConnect(Session& session, int result);
@@ -115,7 +119,12 @@ class Sessions {
   void ReleaseServer(Session& session);
   void GiveUpConnect(Session& session);
 
+  bool MayReplaceServer(const Session& session) const;
+  bool DealWithLostServer(Session& session, Direction direction, RelayEvent event);
+  bool ReplaceServer(Session& session);
+
   void OnRelayEvent(Session& session, Direction direction, RelayEvent event);
+  void ActOn(Session& session, Direction direction, RelayEvent event);
   void OnSourceEnded(Session& session, Direction direction, bool reset);
   void OnSinkFailed(Session& session, Direction direction);
   void OnSocketFailed(Session& session, Direction direction);

@@ -306,7 +306,7 @@ void Worker::OnConnectFailed(const Route& route, uint16_t server, ConnectFailure
   if (std::optional<uint64_t> more = shared_.connect_failed.Admit(Clock::now()))
     Log(LogLevel::kWarn, "connect failed upstream=", route.upstream->name(),
         " server=", route.upstream->server(server).name(), " reason=", std::string(ToString(failure)),
-        " error=\"", std::strerror(error), "\" not_logged=", *more,
+        " error=\"", error != 0 ? std::strerror(error) : "closed before a byte was passed", "\" not_logged=", *more,
         failure == ConnectFailure::kNoLocalAddress
             ? " (if local ports have run out: add source_addresses to the upstream or widen net.ipv4.ip_local_port_range)"
             : "");

@@ -50,12 +50,14 @@ TEST(RandomSessions, KeepEveryRule) {
   RecordProperty("splice_ends", std::to_string(coverage.splice_ends));
   RecordProperty("copies", std::to_string(coverage.copies));
   RecordProperty("source_changes", std::to_string(coverage.source_changes));
+  RecordProperty("replaced", std::to_string(coverage.replaced));
   RecordProperty("freezes", std::to_string(coverage.freezes));
   RecordProperty("self_connects", std::to_string(coverage.self_connects));
   if (count < kDefaultSeeds) return;
   EXPECT_GT(coverage.splice_begins, count / 10) << "the runs do not splice";
   EXPECT_GT(coverage.splice_ends, count / 20) << "the runs do not stop splicing";
   EXPECT_GT(coverage.freezes, count) << "the runs do not stand still";
+  EXPECT_GT(coverage.replaced, count / 20) << "the runs do not replace servers that end before they are of use";
   EXPECT_GT(coverage.copies, count) << "the runs do not copy directly";
   EXPECT_GT(coverage.source_changes, count / 40) << "the runs do not change their source address";
   EXPECT_GT(coverage.self_connects, count / 20) << "the runs do not connect to themselves";

@@ -174,12 +174,16 @@ uint64_t Rules::Queued(const SimSocket& source, const SimSocket* sink) const {
 }
 
 void Rules::AfterTurn() {
+  Report& report = world_.report();
   CheckTotals();
   CheckPool();
   CheckPipes();
   CheckList();
   for (const SimSession& session : world_.io().sessions()) {
     if (session.closed || session.closing) continue;
+    // What it may still wait for is among the completions.
+    report.Expect(!session.owes_another || world_.health_changed() || world_.io().completions() > 0, "the server of fd ",
+                  session.client->fd, " is not replaced");
     CheckQueue(*session.client, session.established ? session.server : nullptr);
     if (session.established) CheckQueue(*session.server, session.client);
     CheckTimers(session);
@@ -321,7 +325,8 @@ void Rules::CheckTimers(const SimSession& session) {
                       now <= std::max(session.connected_at, world_.thawed_at()) + Sessions::kSweepInterval + kSlack,
                   "no keep-alive of fd ", session.server->fd);
     Duration limit = QuietLimit(session);
-    report.Expect(limit.count() == 0 || now - session.last_byte_at <= limit + limit / 8 + kLateness, "quiet for ",
+    TimePoint quiet_from = std::max(session.last_byte_at, session.undecided_until);
+    report.Expect(limit.count() == 0 || now - quiet_from <= limit + limit / 8 + kLateness, "quiet for ",
                   Milliseconds(now - session.last_byte_at), " ms and not closed");
     return;
   }
@@ -391,6 +396,7 @@ void Rules::AtEnd() {
   expected_failures_.resize(world_.options().servers);
   seen_failures_.resize(world_.options().servers);
   for (size_t server = 0; server < world_.options().servers; ++server) {
+    expected_failures_[server][static_cast<size_t>(ConnectFailure::kLost)] = world_.io().replaced(server);
     report.Expect(world_.upstream().server(server).active() == 0, "connections of server ", server, " are left");
     for (size_t i = 0; i < kConnectFailures; ++i) {
       uint64_t counted = world_.server_cells(server).connect_failures[i].value();

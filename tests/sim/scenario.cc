@@ -207,6 +207,7 @@ std::string RunScenario(uint64_t seed, Coverage& coverage) {
       coverage.copies += socket.copies;
       coverage.self_connects += socket.connected && socket.script.is_the_proxy ? 1 : 0;
     }
+    for (size_t server = 0; server < scenario.world.servers; ++server) coverage.replaced += world->io().replaced(server);
     for (const SimSession& session : world->io().sessions())
       coverage.source_changes += session.established && session.changed_source ? 1 : 0;
     // Sessions that are left cannot be destroyed.

@@ -18,6 +18,7 @@ struct Coverage {
   uint64_t copies = 0;         // direct receives into buffers
   uint64_t source_changes = 0;  // sessions that found no port at one local address, and a server from another
   uint64_t self_connects = 0;   // connects that reached themselves
+  uint64_t replaced = 0;        // servers that ended before they were of use, and gave way to another
   uint64_t freezes = 0;         // times that all sessions stood still
 };
 

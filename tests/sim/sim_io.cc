@@ -226,6 +226,10 @@ void SimIo::CloseSocket(int fd, bool reset) {
     report_.Expect(reset, "a connection to itself closed without a reset");
     return;
   }
+  if (!socket->is_client && session->established && !session->closing) {
+    NoteReplaced(*session);
+    return;
+  }
   last_closed_ = session;
   NoteClosing(*session);
   const SimSocket* source = session->other(*socket);
@@ -432,12 +436,19 @@ void SimIo::Bind(Token token, SimSession& session) {
   session.handed_over = false;
 }
 
+void SimIo::set_frozen(bool frozen) {
+  frozen_ = frozen;
+  for (SimSession& session : sessions_) session.owes_another = false;
+}
+
 void SimIo::ForgetTokens() {
   by_token_.clear();
   for (SimSession& session : sessions_) {
     session.handed_over = !session.closed;
-    if (session.established || session.closed) continue;
+    if (session.closed) continue;
     session.tried.clear();
+    if (session.established) session.tried.push_back(session.server->server);
+    if (session.established) continue;
     session.server = nullptr;
   }
 }
@@ -446,6 +457,38 @@ void SimIo::ExpectConnects(const std::vector<int>& clients) {
   opening_ = nullptr;
   expected_connects_.clear();
   for (int client : clients) expected_connects_.push_back(sockets_[static_cast<size_t>(client)].session);
+}
+
+// Nothing went to the server of an established session, nothing came from it, and the proxy knows that it has ended.
+bool SimIo::IsOfNoUse(const SimSession& session) const {
+  const SimSocket& client = *session.client;
+  const SimSocket& server = *session.server;
+  bool client_left = client.error_handled() || (client.ended() && client.received_handled == 0);
+  return server.ended() && server.accepted == 0 && server.arrived == 0 && !server.fin_sent && !client_left;
+}
+
+void SimIo::NoteUseless(SimSession& session) {
+  // Tries without a socket are not known here.
+  bool all_known = !open_failed_ && missing_at_.empty() && no_port_at_.empty();
+  bool others = all_known && session.tried.size() < std::min<size_t>(options_.servers, options_.connect_tries);
+  session.owes_another = others && !frozen_ && !session.closing && session.established && !session.server->send.has_value() &&
+                         !session.client->ended() && IsOfNoUse(session);
+}
+
+// The proxy has closed the server's socket alone.
+void SimIo::NoteReplaced(SimSession& session) {
+  report_.Trace("  the server is replaced");
+  report_.Expect(IsOfNoUse(session), "a server is replaced that was of use, or has not ended");
+  ++replaced_[session.server->server];
+  session.established = session.owes_another = false;
+  session.half_closed = session.client->ended();
+  session.server = nullptr;
+  session.last_connect_result = -ECONNRESET;
+}
+
+uint64_t SimIo::replaced(size_t server) const {
+  auto found = replaced_.find(server);
+  return found != replaced_.end() ? found->second : 0;
 }
 
 void SimIo::CheckPayload(const SimSocket& sink, const SendOp& send, const char* when) {
@@ -463,6 +506,7 @@ void SimIo::CheckPayload(const SimSocket& sink, const SendOp& send, const char* 
 void SimIo::NoteClosing(SimSession& session) {
   if (session.closing) return;
   session.closing = true;
+  session.owes_another = false;
   session.closing_at = now_;
   session.out_of_files = out_of_files_;
   session.timer_closed = phase_ == Phase::kTimers;

@@ -42,6 +42,8 @@ class SimIo final : public Io, public BufferPublisher {
     std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
     std::vector<uint32_t> pipes{};     // the size of each
     std::function<bool()> pipe_refused = [] { return false; };
+    size_t servers = 1;
+    uint32_t connect_tries = 1;
     std::function<int()> direct_limit = [] { return INT_MAX; };  // bytes that a direct call moves at most, or -errno
   };
   SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {
@@ -135,13 +137,15 @@ class SimIo final : public Io, public BufferPublisher {
   bool Missing(const std::string& source) const;
   SimSession* last_closed() const { return last_closed_; }
   const std::vector<SimPipe>& pipes() const { return pipes_; }
+  // Connections to the server that ended before a byte was passed, and were replaced by others.
+  uint64_t replaced(size_t server) const;
   bool did_without_pipe() const { return refused_pipes_ > 0 || !options_.abilities.splice; }
   uint64_t Piped(const SimSocket& source) const;           // bytes from it that are in a pipe
   uint32_t taken_in_turn() const { return taken_in_turn_; }  // by direct calls since the last Flush began
   uint32_t most_given() const { return most_given_; }        // by direct calls into one socket in one turn
   void set_phase(Phase phase);
   // What the proxy arms now ends for that reason, and is no failure.
-  void set_frozen(bool frozen) { frozen_ = frozen; }
+  void set_frozen(bool frozen);
   // All sessions pass to another Sessions, which has other tokens for them.
   void ForgetTokens();
   // Sessions that have no server connect next, in the order of their clients here, or close.
@@ -163,6 +167,9 @@ class SimIo final : public Io, public BufferPublisher {
   SimSocket* Direct(int fd, const char* what);
   int TakeDirectly(SimSocket& source, uint64_t room, const char* what);
   int GiveDirectly(SimSocket& sink, uint32_t bytes, const char* what);
+  bool IsOfNoUse(const SimSession& session) const;
+  void NoteUseless(SimSession& session);
+  void NoteReplaced(SimSession& session);
   void NoteByte(SimSession& session);
   void NoteClosing(SimSession& session);
   void CloseSocket(int fd, bool reset);
@@ -202,6 +209,7 @@ class SimIo final : public Io, public BufferPublisher {
   std::vector<Buffer> buffers_;
   std::deque<Posted> posted_;
   std::vector<SimPipe> pipes_;
+  std::map<size_t, uint64_t> replaced_;  // by server
   uint64_t refused_pipes_ = 0;
   uint32_t most_given_ = 0;
   uint32_t taken_in_turn_ = 0;

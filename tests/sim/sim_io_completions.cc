@@ -24,6 +24,7 @@ void SimIo::OnHandled(const Posted& posted) {
     return;
   }
   SimSocket& socket = *SocketOf(session, completion.token.op);
+  if (!socket.is_client && (socket.ended() || socket.error_handled()) && socket.accepted == 0) session.undecided_until = now_;
   if (IsReceive(completion.token.op))
     OnReceiveHandled(socket, completion.result);
   else
@@ -45,9 +46,11 @@ void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
     if (other == nullptr || !other->ended()) session.client_ended_first = socket.is_client;
     if (socket.is_client) session.client_ended_at = now_;
     NoteHalfClosed(session);
+    socket.is_client ? void(session.owes_another = false) : NoteUseless(session);
   } else if (result != -ENOBUFS && result != -ECANCELED) {
     socket.receive_error_handled = true;
     NoteHalfClosed(session);
+    socket.is_client ? void(session.owes_another = false) : NoteUseless(session);
   }
 }
 

@@ -152,6 +152,7 @@ struct SimSession {
   bool gave_up = false;         // the last connect was ended by a freeze
   bool handed_over = false;     // to another Sessions, whose token for it is not known yet
   bool client_ended_first = false;
+  bool owes_another = false;  // its server ended before it was of use, and must be replaced
   bool out_of_files = false;  // it closes because OpenSocket found no file descriptor
   std::optional<int> last_connect_result;
   bool changed_source = false;     // a connect found no port, and the next was made from another address
@@ -162,6 +163,7 @@ struct SimSession {
   TimePoint connected_at{};
   TimePoint client_ended_at{};  // once client->eof_handled
   TimePoint last_byte_at{};     // handled; or when it was established
+  TimePoint undecided_until{};  // whether its server is to be replaced may not have been known before
   TimePoint half_closed_at{};   // once a direction is known to be over
   bool half_closed = false;
 

@@ -23,7 +23,7 @@ UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
-          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.direct_limit};
+          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.servers, options.connect_tries, options.direct_limit};
 }
 
 // So that receives starve, which they do not while the pool can grow.
