@@ -86,6 +86,7 @@ struct LimitsConfig {
 struct DrainConfig {
   milliseconds delay{0};
   milliseconds timeout{30000};
+  milliseconds close_idle{0};  // off; at most `timeout`
   bool operator==(const DrainConfig&) const = default;
 };
 

@@ -117,6 +117,7 @@ void CompareProcess(const Config& before, const Config& after, Differences& diff
   differences.CompareSizes("limits.memory:", before.limits.memory_bytes, after.limits.memory_bytes);
   differences.Compare("drain.delay:", before.drain.delay, after.drain.delay);
   differences.Compare("drain.timeout:", before.drain.timeout, after.drain.timeout);
+  differences.Compare("drain.close_idle:", before.drain.close_idle, after.drain.close_idle);
   differences.Compare("reload.watch:", before.reload.watch, after.reload.watch);
   auto socket = [](const Config& config) { return config.takeover.socket.empty() ? "off" : config.takeover.socket; };
   differences.Compare("takeover.socket:", std::string(socket(before)), std::string(socket(after)));

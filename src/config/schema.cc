@@ -112,7 +112,10 @@ class SchemaReader {
     MapReader map(section, errors_);
     map.Time("delay", milliseconds(0), hours(1), &config_.drain.delay);
     map.Time("timeout", milliseconds(0), hours(24 * 7), &config_.drain.timeout);
+    map.TimeOrOff("close_idle", milliseconds(1), hours(24 * 7), &config_.drain.close_idle);
     map.Finish();
+    if (config_.drain.close_idle > config_.drain.timeout)
+      errors_.Add(section.place, "drain: close_idle is longer than timeout, after which no session is left; make it shorter or timeout longer");
   }
 
   void ReadReload(const Value& section) {

@@ -25,13 +25,14 @@ enum class CloseReason : uint8_t {
   kServerRemoved,      // the server left the configuration, and the upstream's close_removed_after has passed
   kTakeoverFailed,     // handed over to a process that died before it served
   kDrainTimeout,       // still open when drain.timeout ended
+  kDrainIdle,          // idle while the process drains, and drain.close_idle is set
   kShutdown,           // closed because the process was told to exit at once
   kError,              // an operation failed in a way that says nothing about the peer
 };
-inline constexpr std::array<std::string_view, 18> kCloseReasonNames = {
+inline constexpr std::array<std::string_view, 19> kCloseReasonNames = {
     "client_closed", "server_closed",   "client_reset", "server_reset",   "client_left",   "idle_timeout",
     "half_closed_timeout", "connect_failed", "connect_timeout", "no_server", "listener_limit", "process_limit",
-    "no_files", "server_removed", "takeover_failed", "drain_timeout", "shutdown", "error"};
+    "no_files", "server_removed", "takeover_failed", "drain_timeout", "drain_idle", "shutdown", "error"};
 inline constexpr size_t kCloseReasons = kCloseReasonNames.size();
 static_assert(static_cast<size_t>(CloseReason::kError) + 1 == kCloseReasons);
 inline std::string_view ToString(CloseReason reason) { return kCloseReasonNames[static_cast<size_t>(reason)]; }

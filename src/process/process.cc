@@ -237,6 +237,12 @@ void Process::Drain() {
     return;
   }
   listening_.LetGo();
+  if (config_->drain.close_idle.count() > 0)
+    workers_.Apply([this](uint32_t, bool) {
+      WorkerUpdate update = BeginUpdate();
+      update.close_idle_over = config_->drain.close_idle;
+      return update;
+    });
   workers_.Post(Worker::kStopAccepting | Worker::kFinish);
   TimePoint deadline = Clock::now() + config_->drain.timeout;
   if (!WaitForWorkers(deadline, true))

@@ -18,7 +18,8 @@ constexpr bool IsLost(CloseReason reason) { return reason == CloseReason::kTakeo
 
 // It is ended though neither side has.
 constexpr bool IsCut(CloseReason reason) {
-  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kServerRemoved ||
+  return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kDrainIdle ||
+         reason == CloseReason::kServerRemoved ||
          reason == CloseReason::kIdleTimeout || reason == CloseReason::kHalfClosedTimeout;
 }
 

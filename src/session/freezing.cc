@@ -57,7 +57,10 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     frozen.quiet_bytes = session.quiet_bytes;
     frozen.quiet_checks = session.quiet_checks;
     if (frozen.established && session.scheduled()) frozen.check_at = session.deadline();
-    for (size_t i = 0; i < session.relays.size(); ++i) frozen.relays[i] = session.relays[i].Save();
+    for (size_t i = 0; i < session.relays.size(); ++i) {
+      frozen.relays[i] = session.relays[i].Save();
+      if (session.relays[i].received() != session.swept[i].received) frozen.last_byte_at = io_.Now();  // since the last sweep
+    }
     take(frozen, *session.route, frozen.established ? std::optional(session.server()) : std::nullopt);
   });
 }

@@ -41,7 +41,10 @@ bool Sessions::DealWithLostServer(Session& session, Direction direction, RelayEv
   Relay& to_client = session.relay(Direction::kToClient);
   to_server.LoseSink();
   if (MayReplaceServer(session) && !IsEndOfClient(direction, event)) {
-    if (to_server.sending() || to_client.receiving()) return of_server;
+    if (to_server.sending() || to_client.receiving()) {
+      if (of_server) StartQuietTimer(session, io_.Now());
+      return of_server;
+    }
     if (to_client.ended() && ReplaceServer(session)) return of_server;
   }
   // It ends as any other.

@@ -60,7 +60,8 @@ struct Session : TimerWheel::Timer {
 
   // In the cache line of the timer, which has room.
   uint64_t number = 0;        // counts the sessions that its worker opened, from 1
-  TimePoint last_byte_at{};   // when a sweep last found that bytes had come from either side; at first, when it was opened
+  TimePoint last_byte_at{};   // when a sweep last found that bytes had come from either side; at first, when it was opened,
+                              // then when its server was connected
 
   // Written per message.
   std::array<Relay, 2> relays;  // by Direction

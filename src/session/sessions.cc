@@ -137,14 +137,16 @@ void Sessions::SetHighWater(uint32_t bytes) { env_.high_water = std::max(bytes, 
 
 std::optional<TimePoint> Sessions::NextWakeUp() const {
   if (frozen_) return std::nullopt;
-  std::optional<TimePoint> timer = timers_.NextWakeUp();
-  if (lively_.empty() || (timer.has_value() && *timer < sweep_at_)) return timer;
-  return sweep_at_;
+  std::optional<TimePoint> next = timers_.NextWakeUp();
+  if (!lively_.empty()) next = std::min(next.value_or(sweep_at_), sweep_at_);
+  if (idle_walk_.has_value() && size() > 0) next = std::min(next.value_or(idle_walk_->step_at), idle_walk_->step_at);
+  return next;
 }
 
 void Sessions::RunTimers(TimePoint now) {
   if (frozen_) return;
   if (!lively_.empty() && now >= sweep_at_) Sweep(now);
+  if (idle_walk_.has_value() && now >= idle_walk_->step_at) CloseDueIdle(now);
   while (TimerWheel::Timer* timer = timers_.PopDue(now)) OnTimer(static_cast<Session&>(*timer), now);
 }
 
@@ -282,6 +284,7 @@ void Sessions::Establish(Session& session) {
   route.upstream_cells->connect_duration.Observe(now - session.connect_started_at);
   route.servers[session.server()].cells->connects.Add();
   session.state = SessionState::kEstablished;
+  session.last_byte_at = now;
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);
   session.relay(Direction::kToClient).SetSource(session.server_fd);

@@ -54,6 +54,8 @@ class Sessions {
   // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
   // nothing per message.
   static constexpr uint8_t kQuietChecks = 8;
+  // A session is idle after so long without a byte, and with none held for either side.
+  static constexpr Duration kIdle = seconds(1);
   // What direct relays (relay.h) take in in one turn, all together: it takes some half a millisecond to move, and so long a small message
   // may have to wait.
   static constexpr uint32_t kDirectTurnBytes = 2 << 20;
@@ -93,6 +95,9 @@ class Sessions {
   void CloseAll(CloseReason reason);
   // Starts closing the sessions that have a connection to the server, or are about to.
   void CloseThoseOf(const Server& server, CloseReason reason);
+  // From now on closes sessions that are idle, CloseReason::kDrainIdle: each once its time within `over` has come, so that their clients do not
+  // all come back in the same moment, or later, as soon as it is idle.
+  void CloseIdle(Duration over);
   // What a direction may hold from now on: so much, but more than two buffers at least.
   void SetHighWater(uint32_t bytes);
 
@@ -134,6 +139,9 @@ class Sessions {
   void ScheduleConnectTimer(Session& session);
   void StartQuietTimer(Session& session, TimePoint now);
 
+  void CloseDueIdle(TimePoint now);
+  bool Idle(const Session& session, TimePoint now) const;
+
   void PumpAll();
   void Touch(Session& session);
   void Sweep(TimePoint now);
@@ -164,6 +172,13 @@ class Sessions {
   bool frozen_ = false;
   TimePoint sweep_at_{};       // while lively_ is not empty
   std::vector<Check> checks_;  // of the sweep that runs
+  struct IdleWalk {
+    TimePoint begin;
+    Duration over;
+    TimePoint step_at;
+    uint32_t slot = 0;  // the next to look at
+  };
+  std::optional<IdleWalk> idle_walk_;
 };
 
 }  // namespace ringmain

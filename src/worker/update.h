@@ -87,6 +87,8 @@ struct WorkerUpdate {
   bool thaw = false;                           // sessions go on
   bool let_go = false;                         // sessions go on elsewhere: to be forgotten
 
+  std::optional<Duration> close_idle_over;  // sessions that are idle are closed over this time (Sessions::CloseIdle)
+
   uint32_t high_water = 0;
   uint64_t buffer_bytes = 0;  // of all the worker's buffers
   Duration busy_poll{};

@@ -201,6 +201,7 @@ void Worker::Carry(WorkerUpdate& update) {
   for (uint32_t number : update.forget)
     if (auto found = listeners_.find(number); found != listeners_.end()) found->second.forget = drop_routes_ = true;
   for (const std::shared_ptr<const Server>& server : update.close) sessions_->CloseThoseOf(*server, CloseReason::kServerRemoved);
+  if (update.close_idle_over.has_value()) sessions_->CloseIdle(*update.close_idle_over);
   sessions_->SetHighWater(update.high_water);
   io_->buffers().SetMaxBytes(update.buffer_bytes);
   busy_poll_ = update.busy_poll;

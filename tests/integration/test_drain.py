@@ -114,6 +114,37 @@ def test_sessions_that_move_bytes_are_cut_too(own, ringmain, session):
 
 
 @pytest.mark.sanitizer
+def test_idle_sessions_are_closed_one_by_one(own, ringmain):
+    """In order, and spread over the time; who is busy stays until he falls quiet, and the process ends with the last."""
+    echo = own(EchoServer())
+    proxy = ringmain(config([echo.address], workers=2, drain={"timeout": "1m", "close_idle": "4s"}))
+    crowd, busy = own(Crowd(proxy.address, 60)), own(connect(proxy.address))
+    crowd.exchange()
+    position, gone, started = 0, [], time.monotonic()
+    proxy.signal(signal.SIGTERM)
+    open_ones = dict.fromkeys(crowd.socks)
+    while open_ones:
+        ping(busy, position)
+        position += 64
+        for sock in select.select(list(open_ones), [], [], 0.1)[0]:
+            assert expect_end(sock) == "fin"
+            del open_ones[sock]
+            gone.append(time.monotonic() - started)
+        assert time.monotonic() - started < 6 + PATIENCE
+    assert len({int(2 * at) for at in gone}) >= 5, "over some seconds, not at once"
+    assert gone[-1] > 3 and sum(at < 2.5 for at in gone) > 10
+    assert proxy.closed() == {"drain_idle": 60}
+    for _ in range(10):
+        ping(busy, position)
+        position += 64
+        time.sleep(0.3)
+    quiet = time.monotonic()
+    assert expect_end(busy, timeout=10) == "fin"
+    assert 0.9 < time.monotonic() - quiet < 3 + PATIENCE
+    assert proxy.wait() == 0
+
+
+@pytest.mark.sanitizer
 def test_delay_still_accepts(own, ringmain):
     echo = own(EchoServer())
     proxy = ringmain(config([echo.address], workers=2, drain={"delay": "2s", "timeout": "30s"}))

@@ -46,6 +46,10 @@ void Driver::Run() {
   bool shut_down = false;
   uint32_t waits = 0;  // in a row, without anything but time
   while (!report.failed()) {
+    if (steps_ >= options_.close_idle_at && !closing_idle_) {
+      closing_idle_ = true;
+      world_.CloseIdle(Duration(random_.Below(Duration(seconds(3)).count())));
+    }
     if (steps_ == options_.close_all_at) {
       world_.CloseAll(CloseReason::kShutdown);
       Turn(/*timers=*/false);

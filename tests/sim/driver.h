@@ -27,6 +27,7 @@ struct DriverOptions {
   bool send_refusals = false;          // a send finds no memory in the kernel (-ENOBUFS)
   bool spurious_polls = false;         // polls complete though there is nothing
   bool health_flips = false;           // servers go down and come up
+  uint64_t close_idle_at = UINT64_MAX;  // from this step on idle sessions are closed
   uint64_t close_all_at = UINT64_MAX;  // step
   uint32_t freeze_one_in = 0;          // steps; zero is never
 };
@@ -93,6 +94,7 @@ class Driver {
   Random random_;
   size_t accepted_ = 0;
   uint64_t steps_ = 0;
+  bool closing_idle_ = false;
   uint64_t freezes_ = 0;
   std::vector<Choice> choices_;
 };

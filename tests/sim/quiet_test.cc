@@ -74,5 +74,41 @@ TEST_F(Quiet, HalfClosedCountsFromAReset) {
   EXPECT_TRUE(session.server->closed_with_reset);
 }
 
+// Of a hundred sessions, all idle, about as many are closed at any time as of the time has passed.
+TEST_F(Quiet, IdleSessionsAreClosedSpreadOverTime) {
+  Start();
+  std::vector<SimSession*> sessions;
+  for (int i = 0; i < 100; ++i) sessions.push_back(&Established());
+  PassInSteps(seconds(2));
+  world_->CloseIdle(seconds(10));
+  for (size_t second = 1; second <= 10; ++second) {
+    PassInSteps(seconds(1));
+    size_t closed = world_->closed(CloseReason::kDrainIdle);
+    EXPECT_GE(closed + 12, 10 * second);  // a walk takes a second
+    EXPECT_LE(closed, 10 * second + 2);
+  }
+  PassInSteps(milliseconds(1200));
+  EXPECT_EQ(world_->closed(CloseReason::kDrainIdle), 100u);
+}
+
+TEST_F(Quiet, WhatIsNotIdleIsNotClosedUntilItIs) {
+  Start();
+  SimSession& session = Established();
+  SimSession& slow = Established();
+  world_->io().PeerSends(*slow.client, 200 << 10);  // nobody reads it
+  world_->CloseIdle(milliseconds(500));
+  for (int i = 0; i < 10; ++i) {
+    world_->io().PeerSends(*session.server, 1);
+    PassInSteps(milliseconds(700));
+    RunUntilQuiet();
+  }
+  EXPECT_FALSE(session.client->closed);
+  EXPECT_FALSE(slow.client->closed);
+  PassInSteps(milliseconds(1500));
+  EXPECT_TRUE(session.client->closed && !session.client->closed_with_reset);
+  EXPECT_FALSE(slow.client->closed);
+  EXPECT_EQ(world_->closed(CloseReason::kDrainIdle), 1u);
+}
+
 }  // namespace
 }  // namespace ringmain::sim

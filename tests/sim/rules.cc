@@ -85,6 +85,11 @@ void Rules::OnClosed(CloseReason reason) {
     case CloseReason::kServerRemoved:
       CheckCut(*session);
       return;
+    case CloseReason::kDrainIdle:
+      CheckCut(*session);
+      report.Expect(session->closing_at - session->last_received_at >= Sessions::kIdle, "closed as idle after ",
+                    Milliseconds(session->closing_at - session->last_received_at), " ms");
+      return;
     default:
       report.Expect(Refuses(reason), "closed for ", std::string(ToString(reason)));
       CheckRefused(*session, reason);
@@ -325,7 +330,9 @@ void Rules::CheckTimers(const SimSession& session) {
                       now <= std::max(session.connected_at, world_.thawed_at()) + Sessions::kSweepInterval + kSlack,
                   "no keep-alive of fd ", session.server->fd);
     Duration limit = QuietLimit(session);
-    TimePoint quiet_from = std::max(session.last_byte_at, session.undecided_until);
+    // Whether its server is to be replaced may not be known yet; the receive of a broken socket ends by itself.
+    bool undecided = session.server->send_error_handled && session.server->accepted == 0 && session.server->receive.has_value();
+    TimePoint quiet_from = undecided ? now : std::max(session.last_byte_at, session.undecided_until);
     report.Expect(limit.count() == 0 || now - quiet_from <= limit + limit / 8 + kLateness, "quiet for ",
                   Milliseconds(now - session.last_byte_at), " ms and not closed");
     return;

@@ -40,6 +40,7 @@ void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
   SimSession& session = *socket.session;
   if (result > 0) {
     socket.received_handled += static_cast<uint64_t>(result);
+    if (!session.closing) session.last_received_at = now_;
   } else if (result == 0) {
     socket.eof_handled = true;
     const SimSocket* other = session.other(socket);
@@ -75,7 +76,7 @@ void SimIo::OnConnectHandled(SimSession& session, int result) {
   session.last_connect_result = result;
   session.established = result == 0 && !session.closing;
   session.connected_at = now_;
-  session.last_byte_at = now_;
+  session.last_byte_at = session.last_received_at = now_;
 }
 
 // A direction is over: quiet is counted from here.

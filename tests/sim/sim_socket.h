@@ -163,6 +163,7 @@ struct SimSession {
   TimePoint connected_at{};
   TimePoint client_ended_at{};  // once client->eof_handled
   TimePoint last_byte_at{};     // handled; or when it was established
+  TimePoint last_received_at{};  // handled; or when it was established
   TimePoint undecided_until{};  // whether its server is to be replaced may not have been known before
   TimePoint half_closed_at{};   // once a direction is known to be over
   bool half_closed = false;

@@ -86,6 +86,12 @@ void World::CloseAll(CloseReason reason) {
   sessions_->CloseAll(reason);
 }
 
+void World::CloseIdle(Duration over) {
+  report_.Trace("close idle sessions");
+  close_idle_over_ = over;
+  sessions_->CloseIdle(over);
+}
+
 std::unique_ptr<Sessions> World::NewSessions() {
   return std::make_unique<Sessions>(io_, pool_, options_.high_water, worker_cells_, *this, options_.direct_turn_bytes);
 }
@@ -127,6 +133,7 @@ void World::HandOver() {
   for (auto& [session, server] : saved)
     report_.Expect(next->Adopt(session, route_, server), "no memory for what a session held");
   sessions_ = std::move(next);
+  if (close_idle_over_.has_value()) sessions_->CloseIdle(*close_idle_over_);
   Thaw();
 }
 

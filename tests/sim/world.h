@@ -50,6 +50,7 @@ class World final : public SessionObserver {
   void RunTimers();
   void Flush();
   void CloseAll(CloseReason reason);
+  void CloseIdle(Duration over);
   // Sessions stand still once sessions().settled(); then they go on here, or in another Sessions, as in another worker.
   void Freeze();
   void Thaw();
@@ -95,6 +96,7 @@ class World final : public SessionObserver {
   Route route_;
   std::unique_ptr<Sessions> sessions_;
   TimePoint thawed_at_{};
+  std::optional<Duration> close_idle_over_;
   bool health_changed_ = false;
   Rules rules_{*this};
 };

@@ -109,6 +109,9 @@ TEST(ErrorsTest, OfTheSections) {
           {"drain: { timeout: 30 }\n", {absl::StrCat("1:19: timeout: '30' ", kDuration)}},
           {"drain: { timeout: -1s }\n", {absl::StrCat("1:19: timeout: '-1s' ", kDuration)}},
           {"drain: { timeout: off }\n", {absl::StrCat("1:19: timeout: 'off' ", kDuration)}},
+          {"drain: { close_idle: 0s }\n", {"1:22: close_idle: '0s' is out of range; write 1ms to 168h, or off"}},
+          {"workers: 1\ndrain: { close_idle: 31s }\n",
+           {"2:8: drain: close_idle is longer than timeout, after which no session is left; make it shorter or timeout longer"}},
           {"drain: { timeout: 169h }\n", {"1:19: timeout: '169h' is out of range; write 0s to 168h"}},
       },
       absl::StrCat(kListeners, kUpstreams));
