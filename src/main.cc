@@ -3,10 +3,13 @@
 #include <cstdlib>
 #include <iostream>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "config/config.h"
 #include "process/process.h"
+#include "process/upgrade.h"
 
 namespace ringmain {
 namespace {
@@ -17,6 +20,7 @@ struct Options {
   std::string to;
   std::string admin;
   std::string checked_file;
+  std::string upgraded_file;
   bool take_over = false;
 };
 
@@ -49,7 +53,14 @@ int Check(const Options& options) {
   return kExitClean;
 }
 
-int Run(const CLI::App& command, const Options& options) {
+int AskForUpgrade(const Options& options) {
+  auto config = LoadFile(options.upgraded_file);
+  if (config.ok()) return RequestUpgrade(**config);
+  std::cerr << config.status().message() << std::endl;
+  return kExitUsage;
+}
+
+int Run(const CLI::App& command, const Options& options, std::vector<std::string> arguments) {
   const bool file = command.count("--config") > 0;
   const bool listen = command.count("--listen") > 0;
   const bool to = command.count("--to") > 0;
@@ -71,7 +82,7 @@ int Run(const CLI::App& command, const Options& options) {
     return kExitUsage;
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
-  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", options.take_over});
+  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments), options.take_over});
 }
 
 int Main(int argc, char** argv) {
@@ -105,6 +116,13 @@ int Main(int argc, char** argv) {
       "  ringmain run --listen '[::]:8080' --to unix:/run/backend.sock --admin 127.0.0.1:0\n"
       "  ringmain run --config /etc/ringmain/ringmain.yaml");
 
+  CLI::App* upgrade = app.add_subcommand(
+      "upgrade", "Let the running process start its program anew, which takes every session over: 0 once it serves");
+  upgrade->add_option("--config", options.upgraded_file, "The YAML configuration, with takeover.socket")->type_name("FILE")->required();
+  upgrade->footer(
+      "The running process starts the program that is now where it was started from itself, with the same arguments and --takeover. If that "
+      "fails, it goes on.\nExample, after a package has been upgraded:\n  ringmain upgrade --config /etc/ringmain/ringmain.yaml");
+
   CLI::App* check = app.add_subcommand("check", "Check a configuration: 0 if it is valid, else 1 and every error");
   check->add_option("file", options.checked_file, "The YAML configuration")->type_name("FILE")->required();
   check->footer("Example:\n  ringmain check /etc/ringmain/ringmain.yaml");
@@ -121,8 +139,9 @@ int Main(int argc, char** argv) {
   }
   if (version_flag || version->parsed()) return PrintVersion();
   if (check->parsed()) return Check(options);
-  if (run->parsed()) return Run(*run, options);
-  return UsageError("give a command: run, check or version (see ringmain --help)");
+  if (upgrade->parsed()) return AskForUpgrade(options);
+  if (run->parsed()) return Run(*run, options, {argv, argv + argc});
+  return UsageError("give a command: run, upgrade, check or version (see ringmain --help)");
 }
 
 }  // namespace

@@ -47,9 +47,39 @@ FrozenRoute ToFrozen(const ListenerRoute& route, std::optional<uint16_t> server)
 
 }  // namespace
 
+// True as HandOver.
+bool Process::Answer(Channel channel) {
+  absl::StatusOr<Message> message = channel.Receive(kStepTimeout);
+  if (message.ok() && message->type == MessageType::kHello) return HandOver(std::move(channel), message->body);
+  if (message.ok() && message->type == MessageType::kUpgrade) {
+    BeginUpgrade(std::move(channel));
+    return false;
+  }
+  absl::Status status = message.ok() ? absl::InternalError("what came is neither a takeover nor an upgrade") : message.status();
+  Log(LogLevel::kWarn, "takeover did not begin: ", std::string(status.message()));
+  channel.Abort(status);
+  return false;
+}
+
+void Process::BeginUpgrade(Channel channel) {
+  if (upgrade_ != nullptr) {
+    channel.Abort(absl::FailedPreconditionError("an upgrade is under way already"));
+    return;
+  }
+  std::vector<std::string> command = SuccessorCommand(options_.arguments, working_directory_);
+  Log(LogLevel::kInfo, "upgrading: starting ", command[0]);
+  absl::StatusOr<std::unique_ptr<Upgrade>> upgrade = Upgrade::Begin(channel, command);
+  if (upgrade.ok()) {
+    upgrade_ = *std::move(upgrade);
+    return;
+  }
+  Log(LogLevel::kError, "upgrade failed, going on: ", std::string(upgrade.status().message()));
+  channel.Abort(upgrade.status());
+}
+
 // True if the successor serves now: nothing is left to do but to leave.
-bool Process::HandOver(Channel channel) {
-  absl::Status status = OfferListening(channel);
+bool Process::HandOver(Channel channel, std::string_view hello) {
+  absl::Status status = OfferListening(channel, hello);
   if (!status.ok()) {
     Log(LogLevel::kWarn, "takeover did not begin: ", std::string(status.message()));
     channel.Abort(status);
@@ -81,6 +111,7 @@ bool Process::HandOver(Channel channel) {
   }
   auto pause = std::chrono::duration_cast<milliseconds>(Clock::now() - paused);
   Log(LogLevel::kInfo, "handed over sessions=", workers_.sessions(), " pause_ms=", pause.count());
+  if (upgrade_ != nullptr) upgrade_->Succeeded(workers_.sessions(), pause);
   owns_listening_ = false;
   takeover_socket_->LetGo();
   LetSessionsGo();
@@ -88,10 +119,8 @@ bool Process::HandOver(Channel channel) {
   return true;
 }
 
-absl::Status Process::OfferListening(Channel& channel) {
-  absl::StatusOr<Message> hello = channel.Expect(MessageType::kHello, kStepTimeout);
-  if (!hello.ok()) return hello.status();
-  if (absl::Status status = CheckHello(hello->body); !status.ok()) return status;
+absl::Status Process::OfferListening(Channel& channel, std::string_view hello) {
+  if (absl::Status status = CheckHello(hello); !status.ok()) return status;
   Offer offer;
   std::vector<int> files;
   for (const std::vector<ListenTable::Entry>& entries : listening_.entries())

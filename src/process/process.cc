@@ -9,12 +9,15 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
+#include <iterator>
 #include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "log/log.h"
+#include "process/service_manager.h"
 
 namespace ringmain {
 namespace {
@@ -51,7 +54,8 @@ Process::Process(std::shared_ptr<const Config> config, RunOptions options, Uniqu
       files_(RaiseFileLimit()),
       worker_cells_(config_->workers.value_or(UsableCpus())),
       shared_(static_cast<uint32_t>(worker_cells_.size()), 1, 1),
-      workers_(shared_, worker_cells_) {}
+      workers_(shared_, worker_cells_),
+      working_directory_(std::filesystem::current_path().string()) {}
 
 absl::Status Process::StartOrExplain() {
   try {
@@ -92,6 +96,7 @@ absl::Status Process::Start() {
   Log(LogLevel::kInfo, "started version=", RINGMAIN_VERSION, " workers=", workers_.in_charge().size(),
       " max_connections=", shared_.limit.max(), " io_uring=\"", features_.ToString(), "\"");
   ready_.store(true, std::memory_order_release);
+  NotifyReady();
   return absl::OkStatus();
 }
 
@@ -182,11 +187,13 @@ Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
     pollfd files[] = {{signals_.get(), POLLIN, 0},
                       {shared_.finished.get(), POLLIN, 0},
                       {requests_.wake_fd(), POLLIN, 0},
-                      {takeover_socket_ != nullptr ? takeover_socket_->fd() : -1, POLLIN, 0}};
-    if (poll(files, 4, timeout_ms) <= 0) continue;
+                      {takeover_socket_ != nullptr ? takeover_socket_->fd() : -1, POLLIN, 0},
+                      {upgrade_ != nullptr ? upgrade_->fd() : -1, POLLIN, 0}};
+    if (poll(files, std::size(files), timeout_ms) <= 0) continue;
     if (files[0].revents != 0) return Wake::kSignal;
     if (files[2].revents != 0) return Wake::kRequest;
     if (files[3].revents != 0) return Wake::kSuccessor;
+    if (files[4].revents != 0) return Wake::kUpgradeEnded;
     eventfd_t count;
     eventfd_read(shared_.finished.get(), &count);
     return Wake::kFinished;
@@ -216,7 +223,10 @@ bool Process::Serve() {
         break;
       case Wake::kSuccessor:
         if (std::optional<Channel> channel = takeover_socket_->Accept())
-          if (HandOver(*std::move(channel))) return false;
+          if (Answer(*std::move(channel))) return false;
+        break;
+      case Wake::kUpgradeEnded:
+        EndUpgrade();
         break;
       case Wake::kTimeout:
         Tick();
@@ -227,7 +237,13 @@ bool Process::Serve() {
   }
 }
 
+void Process::EndUpgrade() {
+  Log(LogLevel::kError, "upgrade failed, going on: ", upgrade_->Failed());
+  upgrade_.reset();
+}
+
 void Process::Drain() {
+  NotifyStopping();
   draining_.store(true, std::memory_order_release);
   ready_.store(false, std::memory_order_release);
   Log(LogLevel::kInfo, "draining sessions=", workers_.sessions(), " delay_ms=", config_->drain.delay.count(),
@@ -257,6 +273,7 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
   while (!workers_.AllFinished() && Clock::now() < deadline) {
     Wake wake = Wait(std::min(deadline, progress));
     if (wake == Wake::kRequest) AnswerRequests();
+    if (wake == Wake::kUpgradeEnded) EndUpgrade();
     if (wake == Wake::kSuccessor)
       if (std::optional<Channel> channel = takeover_socket_->Accept())
         (void)channel->Send(MessageType::kAbort, "the process is ending already");

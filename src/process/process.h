@@ -19,6 +19,7 @@
 #include "process/reload_requests.h"
 #include "process/takeover_socket.h"
 #include "process/topology.h"
+#include "process/upgrade.h"
 #include "process/workers.h"
 
 namespace ringmain {
@@ -31,6 +32,7 @@ inline constexpr int kExitUsage = 2;  // bad command line or configuration
 struct RunOptions {
   std::string config_file;        // where the configuration comes from; empty if from no file
   std::string disabled_features;  // the value of RINGMAIN_DISABLE
+  std::vector<std::string> arguments;  // argv
   bool take_over = false;         // from the process that answers at takeover.socket
 };
 
@@ -54,10 +56,11 @@ class Process {
   absl::Status StartAdmin();
   void LogAddresses();
 
-  enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kTimeout };
+  enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kUpgradeEnded, kTimeout };
   Wake Wait(std::optional<TimePoint> deadline);
   int ReadSignal();
   bool Serve();
+  void EndUpgrade();
   void Drain();
   bool WaitForWorkers(TimePoint deadline, bool leave_on_signal);
   void CutSessions(uint32_t command);
@@ -96,8 +99,10 @@ class Process {
 
   // ---- Takeover by another process (hand_over.cc) ----
 
-  bool HandOver(Channel channel);
-  absl::Status OfferListening(Channel& channel);
+  bool Answer(Channel channel);
+  void BeginUpgrade(Channel channel);
+  bool HandOver(Channel channel, std::string_view hello);
+  absl::Status OfferListening(Channel& channel, std::string_view hello);
   absl::Status PassSessions(Channel& channel);
   void GoOn(bool cut);
   void OpenAdminAgain();
@@ -134,6 +139,8 @@ class Process {
   bool taking_over_ = false;   // workers that start stand still
   bool owns_listening_ = false;  // paths of unix listeners are to be removed at the end
   std::unique_ptr<TakeoverSocket> takeover_socket_;  // null: nobody may take over
+  const std::string working_directory_;  // at the start
+  std::unique_ptr<Upgrade> upgrade_;     // null: none is under way
   ReloadRequests requests_;
   ConfigWatch watch_;
   TimePoint tick_at_{};

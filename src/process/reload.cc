@@ -8,6 +8,7 @@
 #include "config/diff.h"
 #include "log/log.h"
 #include "process/process.h"
+#include "process/service_manager.h"
 
 namespace ringmain {
 namespace {
@@ -81,7 +82,9 @@ ReloadResult Process::Change(std::shared_ptr<const Config> next) {
 
 // For the log and the metrics.
 ReloadResult Process::ReportedReload(bool quiet_if_unchanged) {
+  if (!quiet_if_unchanged) NotifyReloading();
   ReloadResult result = Reload();
+  if (!quiet_if_unchanged) NotifyReady();
   bool unchanged = result.outcome == ReloadResult::Outcome::kUnchanged;
   if (unchanged && quiet_if_unchanged) return result;
   if (result.outcome == ReloadResult::Outcome::kReloaded || unchanged) {

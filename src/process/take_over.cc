@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "log/log.h"
 #include "process/process.h"
+#include "process/service_manager.h"
 #include "takeover/frozen_metrics.h"
 #include "takeover/offer.h"
 
@@ -47,6 +48,7 @@ absl::Status Process::TakeOver(Channel& channel) {
   takeover_socket_ = std::make_unique<TakeoverSocket>();
   if (absl::Status opened = takeover_socket_->Open(config_->takeover.socket); !opened.ok())
     Log(LogLevel::kError, std::string(opened.message()));
+  NotifyMainProcess();  // before the other ends
   (void)channel.Send(MessageType::kServing);
   Log(LogLevel::kInfo, "took over sessions=", sessions);
   return absl::OkStatus();

@@ -30,6 +30,9 @@ enum class MessageType : uint8_t {
   kCommit = 8,     // old: it is yours
   kServing = 9,    // new: I read and write now
   kAbort = 10,     // either: no; the reason is the body
+  // In place of a kHello, from who is no successor.
+  kUpgrade = 11,   // start one
+  kUpgraded = 12,  // old: it serves; the body says so in a sentence
 };
 
 struct Message {

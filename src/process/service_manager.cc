@@ -1,0 +1,42 @@
+#include "process/service_manager.h"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
+#include "base/unique_fd.h"
+
+namespace ringmain {
+
+void NotifyServiceManager(std::string_view state) {
+  const char* path = std::getenv("NOTIFY_SOCKET");
+  if (path == nullptr || (path[0] != '/' && path[0] != '@')) return;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  size_t length = std::strlen(path);
+  if (length >= sizeof(address.sun_path)) return;
+  std::memcpy(address.sun_path, path, length);
+  if (path[0] == '@') address.sun_path[0] = '\0';  // an abstract address
+  UniqueFd fd(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  (void)sendto(fd.get(), state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
+               static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
+}
+
+void NotifyReady() { NotifyServiceManager("READY=1"); }
+
+void NotifyMainProcess() { NotifyServiceManager(absl::StrCat("MAINPID=", getpid())); }
+
+void NotifyReloading() {
+  auto now = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now().time_since_epoch());
+  NotifyServiceManager(absl::StrCat("RELOADING=1\nMONOTONIC_USEC=", now.count()));
+}
+
+void NotifyStopping() { NotifyServiceManager("STOPPING=1"); }
+
+}  // namespace ringmain

@@ -1,0 +1,18 @@
+// What systemd is told of the process's life: the protocol of sd_notify(3), a datagram to the socket that $NOTIFY_SOCKET names. Where there is no
+// such variable nothing is sent.
+#pragma once
+
+#include <string_view>
+
+namespace ringmain {
+
+// Any thread; never blocks. `state` is one or more assignments, a line each, such as "READY=1".
+void NotifyServiceManager(std::string_view state);
+
+// The assignments.
+void NotifyReady();      // it serves; it is the main process
+void NotifyMainProcess();  // the same, of a process that is about to serve in another's place
+void NotifyReloading();
+void NotifyStopping();
+
+}  // namespace ringmain
