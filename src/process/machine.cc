@@ -1,5 +1,6 @@
 #include "process/machine.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <sstream>
 
 #include "absl/strings/str_split.h"
+#include "base/unique_fd.h"
 
 namespace ringmain {
 namespace {
@@ -112,6 +114,12 @@ uint64_t RaiseFileLimit() {
   setrlimit(RLIMIT_NOFILE, &limit);
   getrlimit(RLIMIT_NOFILE, &limit);
   return limit.rlim_cur;
+}
+
+void WidenFileTable(uint64_t files) {
+  constexpr uint64_t kMost = 65'536;
+  UniqueFd low(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  UniqueFd high(fcntl(low.get(), F_DUPFD_CLOEXEC, static_cast<int>(std::min(files, kMost)) - 1));
 }
 
 std::optional<uint64_t> LockedMemoryLimit() {

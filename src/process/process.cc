@@ -313,6 +313,7 @@ void Process::ShutDown() {
 int RunProcess(std::shared_ptr<const Config> config, RunOptions options) {
   KeepStandardStreams();
   UniqueFd signals = TakeSignals();  // before any thread, the log's included
+  WidenFileTable(RaiseFileLimit());
   try {
     SetUpLog(config->log);
   } catch (const std::exception& error) {

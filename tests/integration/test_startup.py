@@ -1,6 +1,7 @@
 """Start-up: addresses of every kind, addresses that cannot be had, and kernels that refuse."""
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -383,3 +384,10 @@ def test_many_starts_and_stops(own, ringmain):
         ping(client)
         client.close()
         assert proxy.stop() == 0
+
+
+def test_the_table_of_files_is_wide_from_the_start(own, ringmain):
+    """With several threads the kernel makes whoever opens the file that widens it wait, a worker with all its sessions."""
+    proxy = ringmain(config([own(EchoServer()).address]), nofile=5000)
+    size = int(re.search(r"^FDSize:\t(\d+)$", Path(f"/proc/{proxy.pid}/status").read_text(), re.M)[1])
+    assert size >= 4096
