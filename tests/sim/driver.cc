@@ -280,7 +280,10 @@ void Driver::FreezeForAWhile() {
   while (!world_.report().failed() && !world_.sessions().settled())
     if (!world_.report().Expect(Step(/*time_passes=*/false), "what was armed does not end")) return;
   if (world_.report().failed()) return;
-  if (random_.OneIn(4))
+  if (random_.OneIn(8)) world_.HandOverInVain();
+  if (random_.OneIn(16))
+    world_.CutLost();
+  else if (random_.OneIn(4))
     world_.Thaw();
   else
     world_.HandOver();

@@ -85,6 +85,9 @@ void Rules::OnClosed(CloseReason reason) {
     case CloseReason::kServerRemoved:
       CheckCut(*session);
       return;
+    case CloseReason::kTakeoverFailed:
+      report.Expect(session->client->closed_with_reset, "lost, and not reset");
+      return;
     case CloseReason::kDrainIdle:
       CheckCut(*session);
       report.Expect(session->closing_at - session->last_received_at >= Sessions::kIdle, "closed as idle after ",

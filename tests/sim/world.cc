@@ -116,16 +116,21 @@ void World::Thaw() {
   sessions_->Thaw();
 }
 
-void World::HandOver() {
-  report_.Trace("hand over");
-  std::unique_ptr<Sessions> next = NewSessions();
-  next->Freeze();
-  std::vector<std::pair<FrozenSession, uint16_t>> saved;
+World::Saved World::Save() {
+  Saved saved;
   sessions_->Save([&](const FrozenSession& session, const Route&, std::optional<uint16_t> server) {
     report_.Expect(server.has_value() == session.established, "a server of a session that is not established");
     saved.emplace_back(session, server.value_or(0));
   });
   report_.Expect(saved.size() == sessions_->size(), saved.size(), " sessions saved");
+  return saved;
+}
+
+void World::HandOver() {
+  report_.Trace("hand over");
+  std::unique_ptr<Sessions> next = NewSessions();
+  next->Freeze();
+  Saved saved = Save();
   io_.set_phase(Phase::kFreeze);
   io_.ForgetTokens();
   sessions_->LetGo();
@@ -134,6 +139,33 @@ void World::HandOver() {
     report_.Expect(next->Adopt(session, route_, server), "no memory for what a session held");
   sessions_ = std::move(next);
   if (close_idle_over_.has_value()) sessions_->CloseIdle(*close_idle_over_);
+  Thaw();
+}
+
+// As in another process, which has copies of the files and of what was queued, and a pool and counts of its own.
+void World::HandOverInVain() {
+  report_.Trace("hand over in vain");
+  WorkerCells cells;
+  ListenerCells listener_cells;
+  SimIo io(MakeIoOptions(options_), report_);
+  BufferPool pool(options_.buffers, io);
+  Sessions next(io, pool, options_.high_water, cells, *this, options_.direct_turn_bytes);
+  next.Freeze();
+  Route route = route_;
+  route.listener_cells = &listener_cells;
+  route.sessions = 0;
+  for (auto& [session, server] : Save()) {
+    if (session.relays[0].in_pipe > 0 || session.relays[1].in_pipe > 0) continue;
+    report_.Expect(next.Adopt(session, route, server), "no memory for what a session held");
+  }
+  next.LetGo();
+  report_.Expect(next.size() == 0 && pool.held() == 0, "copies are left");
+}
+
+void World::CutLost() {
+  report_.Trace("cut what is lost");
+  io_.set_phase(Phase::kCloseAll);
+  sessions_->CloseAll(CloseReason::kTakeoverFailed);
   Thaw();
 }
 

@@ -55,6 +55,10 @@ class World final : public SessionObserver {
   void Freeze();
   void Thaw();
   void HandOver();
+  // Another Sessions is given all of them and gives up; they stand still here.
+  void HandOverInVain();
+  // Another Sessions has them, and is lost: they are closed, and others may come.
+  void CutLost();
   // A whole turn: every completion, timers, Flush.
   void Turn();
   bool TimerDue() const;
@@ -83,6 +87,8 @@ class World final : public SessionObserver {
 
  private:
   std::unique_ptr<Sessions> NewSessions();
+  using Saved = std::vector<std::pair<FrozenSession, uint16_t>>;
+  Saved Save();
 
   WorldOptions options_;
   Report& report_;
