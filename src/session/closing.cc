@@ -47,6 +47,7 @@ void Sessions::FinishClose(Session& session) {
   if (IsCut(session.reason) && !session.reset) session.reset = HasUnread(session);
   for (int fd : {session.client_fd, session.server_fd}) {
     if (fd < 0) continue;
+    if (session.passed) io_.EndForAll(fd, session.reset);
     if (session.reset)
       io_.CloseWithReset(fd);
     else

@@ -42,6 +42,7 @@ void Sessions::GiveUpConnect(Session& session) {
 void Sessions::Save(const std::function<void(const FrozenSession&, const Route&, std::optional<uint16_t> server)>& take) {
   RINGMAIN_CHECK(frozen_ && settled());
   pool_.ForEach([&](Session& session) {
+    session.passed = true;
     FrozenSession frozen;
     frozen.number = session.number;
     frozen.established = session.state == SessionState::kEstablished;

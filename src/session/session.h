@@ -81,6 +81,7 @@ struct Session : TimerWheel::Timer {
   bool reset = false;          // both sides are closed with a reset
   bool connect_armed = false;  // the connect is armed and its completion has not come
   bool connect_timed_out = false;  // the current connect is ended for that, or the last one was
+  bool passed = false;      // to another process that did not take it over, and may have its files open still
   bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
   uint8_t tries = 0;        // servers tried, the current one included

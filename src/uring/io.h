@@ -78,6 +78,9 @@ class Io {
   virtual void Close(int fd) = 0;
   // The same, but the peer sees a reset (SO_LINGER 0).
   virtual void CloseWithReset(int fd) = 0;
+  // Ends the connection itself, in order or by a reset: another process may have `fd` open too, and then closing it ends nothing. It is still
+  // to be closed. REQUIRES: nothing is armed on `fd`.
+  virtual void EndForAll(int fd, bool reset) = 0;
   // A kernel pipe to splice through, empty; none if there is none to be had now.
   virtual std::optional<uint16_t> AcquirePipe() = 0;
   // Gives an empty pipe back.

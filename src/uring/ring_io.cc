@@ -176,6 +176,13 @@ void RingIo::CloseWithReset(int fd) {
   close(fd);
 }
 
+// A connect to no address ends a TCP connection at once, with a reset (tcp_disconnect in net/ipv4/tcp.c); unix sockets know no such thing.
+void RingIo::EndForAll(int fd, bool reset) {
+  sockaddr nowhere{};
+  nowhere.sa_family = AF_UNSPEC;
+  if (!reset || connect(fd, &nowhere, sizeof(nowhere)) != 0) shutdown(fd, SHUT_RDWR);
+}
+
 std::optional<SocketAddress> RingIo::PeerAddress(int fd) {
   sockaddr_storage address{};
   socklen_t length = sizeof(address);

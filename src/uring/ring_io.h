@@ -37,6 +37,7 @@ class RingIo final : public Io, private BufferPublisher {
   void ShutdownSend(int fd) override;
   void Close(int fd) override;
   void CloseWithReset(int fd) override;
+  void EndForAll(int fd, bool reset) override;
   std::optional<uint16_t> AcquirePipe() override { return pipes_.Acquire(); }
   void ReleasePipe(uint16_t pipe) override { pipes_.Release(pipe); }
   std::array<int, 2> PipeEnds(uint16_t pipe) override { return {pipes_.read_end(pipe), pipes_.write_end(pipe)}; }

@@ -133,6 +133,45 @@ def test_new_one_goes_wrong(wrong, echo, own, line):
     assert not proxy.closed(LOST)
 
 
+@pytest.mark.sanitizer
+def test_new_one_keeps_the_files(own, line, session):
+    """It gave up and lives on, with every socket open: sessions end all the same, in order and by resets."""
+    server = own(ManualServer())
+    proxy = line.first(line.config([server.address]))
+    orderly, broken = session(proxy, server), session(proxy, server)
+    for pair in (orderly, broken):
+        Flow(*pair).move(100)
+    new = own(NewSide(line.socket, "sessions"))
+    new.channel.send(ABORT, b"it was a mistake")
+    new.channel.last_words()
+    for pair in (orderly, broken):
+        Flow(*reversed(pair)).move(100)
+    client, upstream = orderly
+    client.shutdown(socket.SHUT_WR)
+    assert expect_end(upstream) == "fin"
+    upstream.close()
+    assert expect_end(client) == "fin"
+    client, upstream = broken
+    reset(upstream)
+    assert expect_end(client) == "reset"
+    proxy.wait_closed(client_closed=1, server_reset=1)
+
+
+@pytest.mark.slow
+def test_new_one_serves_late(echo, own, line):
+    """After COMMIT the sessions are the new one's, however long it takes: the old one closes none while the other lives."""
+    proxy = line.first(line.config([echo], workers=2))
+    crowd = own(Crowd(proxy.address, 20))
+    crowd.exchange()
+    new = own(NewSide(line.socket, "commit"))
+    time.sleep(12)  # longer than any step before may take
+    assert proxy.running() and all(is_open(sock) for sock in crowd.socks)
+    new.advance("serving")
+    assert proxy.wait() == 0
+    assert all(is_open(sock) for sock in crowd.socks)
+    assert proxy.log_lines("handed over sessions=20")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", ["connect", "listeners", "state", "sessions"])
 def test_new_one_falls_silent(step, echo, own, line):

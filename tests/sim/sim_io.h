@@ -64,6 +64,7 @@ class SimIo final : public Io, public BufferPublisher {
   void ShutdownSend(int fd) override;
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
   void CloseWithReset(int fd) override { CloseSocket(fd, /*reset=*/true); }
+  void EndForAll(int fd, bool) override { Usable(fd, "end"); }
   void PollNow(std::span<pollfd> files) override;
   void Poll(Token token, int fd, short events) override;
   std::optional<uint16_t> AcquirePipe() override;

@@ -46,6 +46,7 @@ class FakeIo final : public Io {
     EXPECT_EQ(open.erase(fd), 1u);
     ++resets;
   }
+  void EndForAll(int, bool) override { ADD_FAILURE(); }
   void PollNow(std::span<pollfd>) override {}
   std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
   void Poll(Token, int, short) override {}
