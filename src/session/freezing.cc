@@ -42,8 +42,8 @@ void Sessions::GiveUpConnect(Session& session) {
 void Sessions::Save(const std::function<void(const FrozenSession&, const Route&, std::optional<uint16_t> server)>& take) {
   RINGMAIN_CHECK(frozen_ && settled());
   pool_.ForEach([&](Session& session) {
-    session.passed = true;
     FrozenSession frozen;
+    frozen.passed = std::exchange(session.passed, true);
     frozen.number = session.number;
     frozen.established = session.state == SessionState::kEstablished;
     frozen.ending = session.ending;
@@ -74,6 +74,7 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server)
   session.ending = frozen.ending;
   session.reset = frozen.reset;
   session.kept_alive = frozen.kept_alive;
+  session.passed = frozen.passed;
   session.reason = frozen.reason;
   session.accepted_at = frozen.accepted_at;
   session.last_byte_at = frozen.last_byte_at;

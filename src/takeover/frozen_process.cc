@@ -72,6 +72,7 @@ Json ToJson(const FrozenProcess::Entry& entry) {
   if (session.ending) json["reason"] = std::string(ToString(session.reason));
   if (session.reset) json["reset"] = true;
   if (session.kept_alive) json["kept_alive"] = true;
+  if (session.passed) json["passed"] = true;
   if (session.leave_at != TimePoint::max()) json["leave_at"] = Nanoseconds(session.leave_at);
   if (session.check_at != TimePoint::max()) json["check_at"] = Nanoseconds(session.check_at);
   return json;
@@ -189,6 +190,7 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
     }
   session.reset = json.value("reset", false);
   session.kept_alive = json.value("kept_alive", false);
+  session.passed = json.value("passed", false);
   if (auto leave = json.find("leave_at"); leave != json.end()) session.leave_at = Time(*leave);
   if (auto check = json.find("check_at"); check != json.end()) session.check_at = Time(*check);
 }

@@ -34,6 +34,7 @@ struct FrozenSession {
   bool ending = false;
   bool reset = false;
   bool kept_alive = false;
+  bool passed = false;  // before, to another that did not take it over, and may have its files open still
   CloseReason reason = CloseReason::kError;  // if `ending`
   int client_fd = -1;
   int server_fd = -1;  // if established

@@ -133,8 +133,8 @@ def test_new_one_goes_wrong(wrong, echo, own, line):
     assert not proxy.closed(LOST)
 
 
-@pytest.mark.sanitizer
-def test_new_one_keeps_the_files(own, line, session):
+@pytest.mark.parametrize("taken_over_later", some([False, True], False))
+def test_new_one_keeps_the_files(taken_over_later, own, line, session):
     """It gave up and lives on, with every socket open: sessions end all the same, in order and by resets."""
     server = own(ManualServer())
     proxy = line.first(line.config([server.address]))
@@ -146,6 +146,8 @@ def test_new_one_keeps_the_files(own, line, session):
     new.channel.last_words()
     for pair in (orderly, broken):
         Flow(*reversed(pair)).move(100)
+    if taken_over_later:
+        proxy = line.after(proxy)
     client, upstream = orderly
     client.shutdown(socket.SHUT_WR)
     assert expect_end(upstream) == "fin"
