@@ -137,8 +137,8 @@ def test_idle_sessions_are_closed_one_by_one(own, ringmain):
     for _ in range(10):
         ping(busy, position)
         position += 64
+        quiet = time.monotonic()
         time.sleep(0.3)
-    quiet = time.monotonic()
     assert expect_end(busy, timeout=10) == "fin"
     assert 0.9 < time.monotonic() - quiet < 3 + PATIENCE
     assert proxy.wait() == 0
