@@ -22,6 +22,7 @@ struct Options {
   std::string checked_file;
   std::string upgraded_file;
   bool take_over = false;
+  bool never_start = false;
 };
 
 // One line on standard error for what was wrong with the command line.
@@ -82,7 +83,8 @@ int Run(const CLI::App& command, const Options& options, std::vector<std::string
     return kExitUsage;
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
-  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments), options.take_over});
+  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments), options.take_over || options.never_start,
+                                         options.never_start});
 }
 
 int Main(int argc, char** argv) {
@@ -102,6 +104,7 @@ int Main(int argc, char** argv) {
   run->add_option("--config", options.config_file, "The YAML configuration")->type_name("FILE");
   run->add_flag("--takeover", options.take_over,
                 "Take every session and listener over from the process that answers at takeover.socket, if there is one");
+  run->add_flag("--takeover-only", options.never_start, "The same, but fail if nobody answers there, instead of starting as usual");
   run->add_option("--listen", options.listen, "Without a file: accept clients here")->type_name("ADDR");
   run->add_option("--to", options.to, "Without a file: forward to these servers")->type_name("ADDR[,ADDR...]");
   run->add_option(

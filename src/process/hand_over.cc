@@ -1,6 +1,7 @@
 // The old process's side of a takeover: offers what it listens on, stands still, passes everything, and leaves; or goes on as if nothing had
 // been.
 #include <poll.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "log/log.h"
 #include "process/process.h"
+#include "process/service_manager.h"
 #include "takeover/frozen_metrics.h"
 #include "takeover/offer.h"
 
@@ -66,15 +68,15 @@ void Process::BeginUpgrade(Channel channel) {
     channel.Abort(absl::FailedPreconditionError("an upgrade is under way already"));
     return;
   }
-  std::vector<std::string> command = SuccessorCommand(options_.arguments, working_directory_);
-  Log(LogLevel::kInfo, "upgrading: starting ", command[0]);
-  absl::StatusOr<std::unique_ptr<Upgrade>> upgrade = Upgrade::Begin(channel, command);
+  Log(LogLevel::kInfo, "upgrading: starting ", successor_command_[0]);
+  absl::StatusOr<std::unique_ptr<Upgrade>> upgrade = Upgrade::Begin(channel, successor_command_);
   if (upgrade.ok()) {
     upgrade_ = *std::move(upgrade);
     return;
   }
-  Log(LogLevel::kError, "upgrade failed, going on: ", std::string(upgrade.status().message()));
-  channel.Abort(upgrade.status());
+  std::string why = absl::StrCat(std::string(upgrade.status().message()), "; the running process goes on");
+  Log(LogLevel::kError, "upgrade failed: ", why);
+  channel.Abort(absl::FailedPreconditionError(why));
 }
 
 // True if the successor serves now: nothing is left to do but to leave.
@@ -111,7 +113,8 @@ bool Process::HandOver(Channel channel, std::string_view hello) {
   }
   auto pause = std::chrono::duration_cast<milliseconds>(Clock::now() - paused);
   Log(LogLevel::kInfo, "handed over sessions=", workers_.sessions(), " pause_ms=", pause.count());
-  if (upgrade_ != nullptr) upgrade_->Succeeded(workers_.sessions(), pause);
+  successor_ = channel.peer();
+  if (upgrade_ != nullptr) upgrade_->Succeeded(successor_, workers_.sessions(), pause);
   owns_listening_ = false;
   takeover_socket_->LetGo();
   LetSessionsGo();
@@ -168,6 +171,18 @@ absl::Status Process::PassSessions(Channel& channel) {
   return channel.Expect(MessageType::kReady, kStepTimeout).status();
 }
 
+// Whoever told us to end, or to reload, since, means the one that serves.
+void Process::ForwardSignals() {
+  while (int signal = ReadSignal())
+    if (successor_.has_value()) kill(*successor_, signal);
+}
+
+// To a process that ends there is no successor.
+void Process::TurnAway(Channel channel) {
+  (void)channel.Receive(milliseconds(100));  // what is left unread would keep it from reading the answer
+  (void)channel.Send(MessageType::kAbort, "the process is ending already");
+}
+
 // To the process that has their sockets as well: nothing is done to those.
 void Process::LetSessionsGo() {
   workers_.Apply([this](uint32_t, bool) {
@@ -177,8 +192,9 @@ void Process::LetSessionsGo() {
   });
 }
 
-// As before; `cut` tells that the sessions are lost.
+// As before; `cut` tells that the sessions are lost, with a process that had been announced.
 void Process::GoOn(bool cut) {
+  if (cut) NotifyMainProcess();
   workers_.Apply([&](uint32_t worker, bool) {
     WorkerUpdate update = BeginUpdate();
     update.cut_lost = cut;

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
-#include <filesystem>
 #include <iterator>
 #include <system_error>
 #include <thread>
@@ -55,7 +54,7 @@ Process::Process(std::shared_ptr<const Config> config, RunOptions options, Uniqu
       worker_cells_(config_->workers.value_or(UsableCpus())),
       shared_(static_cast<uint32_t>(worker_cells_.size()), 1, 1),
       workers_(shared_, worker_cells_),
-      working_directory_(std::filesystem::current_path().string()) {}
+      successor_command_(SuccessorCommand(options_.arguments)) {}
 
 absl::Status Process::StartOrExplain() {
   try {
@@ -106,8 +105,9 @@ absl::Status Process::PutIntoForce() {
     const std::string& path = config_->takeover.socket;
     if (path.empty())
       return absl::InvalidArgumentError("--takeover needs takeover.socket in the configuration: the path where the running process answers");
+    // One that has died may have passed everything to another just before, which then answers there.
     absl::StatusOr<Channel> channel = ConnectForTakeover(path);
-    if (channel.ok()) {
+    for (int tries = 3; channel.ok() && tries > 0; --tries) {
       taking_over_ = true;
       absl::Status status = TakeOver(*channel);
       taking_over_ = false;
@@ -117,12 +117,14 @@ absl::Status Process::PutIntoForce() {
       }
       if (!absl::IsUnavailable(status))
         return absl::FailedPreconditionError(absl::StrCat("takeover failed: ", std::string(status.message())));
-      Log(LogLevel::kWarn, "the process to take over from died before it passed anything; starting normally");
-    } else if (absl::IsNotFound(channel.status())) {
-      Log(LogLevel::kWarn, "nobody to take over from: ", std::string(channel.status().message()), "; starting normally");
-    } else {
-      return channel.status();
+      Log(LogLevel::kWarn, "the process to take over from died before it passed anything");
+      channel = ConnectForTakeover(path);
     }
+    if (channel.ok()) return absl::FailedPreconditionError("takeover failed: every process that answers dies");
+    if (!absl::IsNotFound(channel.status())) return channel.status();
+    if (options_.never_start)
+      return absl::FailedPreconditionError(absl::StrCat("nobody to take over from: ", std::string(channel.status().message())));
+    Log(LogLevel::kWarn, "nobody to take over from: ", std::string(channel.status().message()), "; starting normally");
   }
   Prepared prepared{config_, {}};
   if (absl::Status status = Prepare(prepared); !status.ok()) return status;
@@ -238,7 +240,7 @@ bool Process::Serve() {
 }
 
 void Process::EndUpgrade() {
-  Log(LogLevel::kError, "upgrade failed, going on: ", upgrade_->Failed());
+  Log(LogLevel::kError, "upgrade failed: ", upgrade_->Failed());
   upgrade_.reset();
 }
 
@@ -275,8 +277,7 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
     if (wake == Wake::kRequest) AnswerRequests();
     if (wake == Wake::kUpgradeEnded) EndUpgrade();
     if (wake == Wake::kSuccessor)
-      if (std::optional<Channel> channel = takeover_socket_->Accept())
-        (void)channel->Send(MessageType::kAbort, "the process is ending already");
+      if (std::optional<Channel> channel = takeover_socket_->Accept()) TurnAway(*std::move(channel));
     if (wake == Wake::kSignal) {
       int signal = ReadSignal();
       if (leave_on_signal && (signal == SIGTERM || signal == SIGINT)) return false;
@@ -308,6 +309,7 @@ void Process::ShutDown() {
   old_admin_.clear();
   admin_.reset();
   if (owns_listening_) listening_.RemovePaths();
+  if (successor_.has_value()) ForwardSignals();
 }
 
 int RunProcess(std::shared_ptr<const Config> config, RunOptions options) {

@@ -34,6 +34,7 @@ struct RunOptions {
   std::string disabled_features;  // the value of RINGMAIN_DISABLE
   std::vector<std::string> arguments;  // argv
   bool take_over = false;         // from the process that answers at takeover.socket
+  bool never_start = false;       // `take_over`, or nothing: not as usual if nobody answers
 };
 
 // Runs the proxy until a signal ends it: SIGTERM and SIGINT drain, a second one exits at once; SIGHUP reloads. Returns an exit code; what went
@@ -100,6 +101,8 @@ class Process {
   // ---- Takeover by another process (hand_over.cc) ----
 
   bool Answer(Channel channel);
+  static void TurnAway(Channel channel);
+  void ForwardSignals();
   void BeginUpgrade(Channel channel);
   bool HandOver(Channel channel, std::string_view hello);
   absl::Status OfferListening(Channel& channel, std::string_view hello);
@@ -139,8 +142,9 @@ class Process {
   bool taking_over_ = false;   // workers that start stand still
   bool owns_listening_ = false;  // paths of unix listeners are to be removed at the end
   std::unique_ptr<TakeoverSocket> takeover_socket_;  // null: nobody may take over
-  const std::string working_directory_;  // at the start
-  std::unique_ptr<Upgrade> upgrade_;     // null: none is under way
+  const std::vector<std::string> successor_command_;
+  std::unique_ptr<Upgrade> upgrade_;  // null: none is under way
+  std::optional<pid_t> successor_;    // that serves in our place, if it can be seen
   ReloadRequests requests_;
   ConfigWatch watch_;
   TimePoint tick_at_{};

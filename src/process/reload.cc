@@ -271,13 +271,15 @@ void Process::ShowLayout() {
 // ---- From time to time ----
 
 bool Process::NeedsTicks() const {
-  return config_->reload.watch || topology_.has_draining() || !old_admin_.empty() || workers_.size() > workers_.in_charge().size();
+  return config_->reload.watch || topology_.has_draining() || !old_admin_.empty() || upgrade_ != nullptr ||
+         workers_.size() > workers_.in_charge().size();
 }
 
 void Process::Tick() {
   TimePoint now = Clock::now();
   tick_at_ = now + kTick;
   old_admin_.clear();  // by now the answer to the reload has gone out on it
+  if (upgrade_ != nullptr) upgrade_->EndIfOverdue(now);
   if (workers_.EndIdle()) ShowLayout();
   if (topology_.has_draining()) {
     std::vector<std::shared_ptr<const Server>> overdue = topology_.Overdue(now);

@@ -6,7 +6,7 @@
 
 namespace ringmain {
 
-// Any thread; never blocks. `state` is one or more assignments, a line each, such as "READY=1".
+// Any thread; waits a second at most. `state` is one or more assignments, a line each, such as "READY=1".
 void NotifyServiceManager(std::string_view state);
 
 // The assignments.

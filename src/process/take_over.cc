@@ -14,6 +14,7 @@ namespace ringmain {
 namespace {
 
 constexpr Duration kStepTimeout = seconds(10);
+constexpr Duration kEndTimeout = seconds(5);     // for a process that has closed its files to be gone
 constexpr Duration kPauseTimeout = seconds(30);  // the other closes its admin side and stands still
 
 // Places in `files` become the file descriptors, which are the session's now.
@@ -21,10 +22,16 @@ void TakeFiles(FrozenSession& session, std::vector<UniqueFd>& files) {
   ForEachFile(session, [&files](int& place) { place = files[static_cast<size_t>(place)].release(); });
 }
 
+// That the channel has ended proves nothing: only if the other process has, what it had is ours.
+absl::Status UnlessAlive(const Channel& channel, const absl::Status& status) {
+  if (!absl::IsUnavailable(status) || channel.PeerEndsWithin(kEndTimeout)) return status;
+  return absl::InternalError("the other process has ended the takeover, and lives");
+}
+
 }  // namespace
 
 absl::Status Process::TakeOver(Channel& channel) {
-  absl::Status status = InheritListening(channel);
+  absl::Status status = UnlessAlive(channel, InheritListening(channel));
   if (!status.ok()) return status;  // Unavailable: nothing was passed
   Prepared prepared{config_, {}};
   status = Prepare(prepared);
@@ -58,6 +65,7 @@ absl::Status Process::TakeOver(Channel& channel) {
 absl::Status Process::ReceiveAndAdopt(Channel& channel, const std::shared_ptr<const Config>& config, size_t& sessions) {
   absl::Status status = channel.Send(MessageType::kPause);
   absl::StatusOr<FrozenProcess> process = status.ok() ? ReceiveSessions(channel) : absl::StatusOr<FrozenProcess>(status);
+  if (!process.ok()) process = UnlessAlive(channel, process.status());
   if (absl::IsUnavailable(process.status())) {
     Log(LogLevel::kError, "the other process died while it handed over: its sessions are lost, its listeners go on");
     process = FrozenProcess();
@@ -72,6 +80,7 @@ absl::Status Process::ReceiveAndAdopt(Channel& channel, const std::shared_ptr<co
     status = message.status();
     if (status.ok() && message->type == MessageType::kCommit) return status;
   }
+  status = UnlessAlive(channel, status);
   return absl::IsUnavailable(status) ? absl::OkStatus() : status;
 }
 

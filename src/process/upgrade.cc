@@ -2,14 +2,17 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "process/process.h"
@@ -57,26 +60,35 @@ int SpawnSibling(const std::vector<std::string>& command, pid_t& pid, UniqueFd& 
   return call.error;
 }
 
+// A container ends with its first process, and that one often with the child it waits for. Whoever else waits for our end would take it for
+// the end of the service; a service manager that listens is told better.
+bool EndsItsContainer() {
+  if (getpid() == 1) return true;
+  std::error_code error;
+  // The number of the first PID namespace is fixed: PROC_PID_INIT_INO in include/linux/proc_ns.h.
+  bool in_container = std::filesystem::read_symlink("/proc/self/ns/pid", error).string() != "pid:[4026531836]";
+  return in_container && getppid() <= 1 && std::getenv("NOTIFY_SOCKET") == nullptr;
+}
+
 }  // namespace
 
-std::vector<std::string> SuccessorCommand(const std::vector<std::string>& arguments, const std::string& working_directory) {
+std::vector<std::string> SuccessorCommand(const std::vector<std::string>& arguments) {
   std::vector<std::string> command = arguments;
-  if (command[0].find('/') == std::string::npos) {  // the shell found it in PATH
-    char path[PATH_MAX];
-    ssize_t length = readlink("/proc/self/exe", path, sizeof(path));
-    if (length > 0) command[0].assign(path, static_cast<size_t>(length));
-  } else if (command[0][0] != '/') {
-    command[0] = absl::StrCat(working_directory, "/", command[0]);
-  }
-  if (std::find(command.begin(), command.end(), "--takeover") == command.end()) command.push_back("--takeover");
+  if (command.empty()) return command;  // in a test
+  std::error_code error;
+  if (command[0].find('/') == std::string::npos)  // the shell found it in PATH
+    command[0] = std::filesystem::read_symlink("/proc/self/exe", error).string();
+  else if (command[0][0] != '/')
+    command[0] = (std::filesystem::current_path(error) / command[0]).string();
+  for (const char* flag : {"--takeover", "--takeover-only"}) std::erase(command, flag);
+  command.push_back("--takeover-only");
   return command;
 }
 
 absl::StatusOr<std::unique_ptr<Upgrade>> Upgrade::Begin(Channel& asker, const std::vector<std::string>& command) {
-  // A container ends with its first process, and takes the new one with it.
-  if (getpid() == 1)
-    return absl::FailedPreconditionError("it is the first process of its container, which ends with it; start a new container instead, with "
-                                         "--takeover and the same takeover.socket");
+  if (EndsItsContainer())
+    return absl::FailedPreconditionError("the container would end with this process; start a second container instead, with run --takeover and "
+                                         "the same takeover.socket");
   pid_t pid = 0;
   UniqueFd process;
   if (int error = SpawnSibling(command, pid, process); error != 0)
@@ -84,14 +96,21 @@ absl::StatusOr<std::unique_ptr<Upgrade>> Upgrade::Begin(Channel& asker, const st
   return std::unique_ptr<Upgrade>(new Upgrade(std::move(asker), pid, std::move(process)));
 }
 
+void Upgrade::EndIfOverdue(TimePoint now) {
+  if (now < deadline_) return;
+  overdue_ = true;
+  (void)syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
+}
+
 std::string Upgrade::Failed() {
-  std::string end = absl::StrCat("the new process (pid ", pid_, ") ended before it took over");
-  asker_.Abort(absl::FailedPreconditionError(absl::StrCat(end, "; why is in its log, which is the running process's")));
+  std::string end = overdue_ ? absl::StrCat("the new process (pid ", pid_, ") did not take over within ", kTimeout / seconds(1), " s and was ended")
+                             : absl::StrCat("the new process (pid ", pid_, ") ended before it took over");
+  asker_.Abort(absl::FailedPreconditionError(absl::StrCat(end, "; why is in its log, which is the running process's; that one goes on")));
   return end;
 }
 
-void Upgrade::Succeeded(size_t sessions, milliseconds pause) {
-  (void)asker_.Send(MessageType::kUpgraded, absl::StrCat("process ", pid_, " took over ", sessions, sessions == 1 ? " session" : " sessions",
+void Upgrade::Succeeded(std::optional<pid_t> successor, size_t sessions, milliseconds pause) {
+  (void)asker_.Send(MessageType::kUpgraded, absl::StrCat("process ", successor.value_or(pid_), " took over ", sessions, sessions == 1 ? " session" : " sessions",
                                                          ", which stood still for ", pause.count(), " ms"));
 }
 
@@ -110,7 +129,6 @@ int RequestUpgrade(const Config& config) {
   if (!channel.ok()) return failure(std::string(channel.status().message()));
   absl::Status status = channel->Send(MessageType::kUpgrade);
   absl::StatusOr<Message> answer = status.ok() ? channel->Expect(MessageType::kUpgraded, kPatience) : absl::StatusOr<Message>(status);
-  if (absl::IsAborted(answer.status())) return failure(absl::StrCat(std::string(answer.status().message()), "; the running process goes on"));
   if (!answer.ok()) return failure(std::string(answer.status().message()));
   std::cout << answer->body << std::endl;
   return kExitClean;

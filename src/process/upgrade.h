@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,9 +19,10 @@
 
 namespace ringmain {
 
-// The program and arguments for a successor of a process that was started with `arguments` (argv): the program by an absolute path, which may
-// name another file by now, and --takeover.
-std::vector<std::string> SuccessorCommand(const std::vector<std::string>& arguments, const std::string& working_directory);
+// The program and arguments for a successor of this process, which was started with `arguments` (argv): the program by an absolute path, which
+// may name another file later, and --takeover-only: where there is nobody to take over from any more, nothing is to run. REQUIRES: called at
+// the start.
+std::vector<std::string> SuccessorCommand(const std::vector<std::string>& arguments);
 
 // A new process that has been started and has not taken over yet. Process thread only.
 class Upgrade {
@@ -30,12 +32,17 @@ class Upgrade {
   Upgrade(const Upgrade&) = delete;
   Upgrade& operator=(const Upgrade&) = delete;
 
+  // For the new process to take over. Then it is ended.
+  static constexpr Duration kTimeout = seconds(60);
+
   // Readable once the new process has ended.
   int fd() const { return process_.get(); }
   // It has: tells whoever asked. Returns what happened, for the log.
   std::string Failed();
-  // It, or another, serves in our place.
-  void Succeeded(size_t sessions, milliseconds pause);
+  // Ends it if it has had its time; fd() says when it has.
+  void EndIfOverdue(TimePoint now);
+  // `successor`, which may be another, serves in our place.
+  void Succeeded(std::optional<pid_t> successor, size_t sessions, milliseconds pause);
 
  private:
   Upgrade(Channel asker, pid_t pid, UniqueFd process) : asker_(std::move(asker)), pid_(pid), process_(std::move(process)) {}
@@ -43,6 +50,8 @@ class Upgrade {
   Channel asker_;
   pid_t pid_;
   UniqueFd process_;  // a pidfd
+  TimePoint deadline_ = Clock::now() + kTimeout;
+  bool overdue_ = false;
 };
 
 // Asks the process at the configuration's takeover.socket, and waits for what comes of it. Writes one line to standard output or error; returns

@@ -24,6 +24,7 @@ void Sessions::CloseIdle(Duration over) {
 void Sessions::CloseDueIdle(TimePoint now) {
   IdleWalk& walk = *idle_walk_;
   walk.step_at = now + kStep;
+  if (size() == 0) return;
   double past = std::min(1.0, static_cast<double>((now - walk.begin).count()) / static_cast<double>(walk.over.count()));
   auto due = static_cast<uint64_t>(past * 0x1p32);
   for (uint32_t left = pool_.slots() / kSteps + 1; left > 0; --left) {

@@ -3,6 +3,7 @@
 // That is allowed only while no byte of the client was handed to the server and none came back, which is certain once nothing is in flight on
 // its socket any more. A session for which it is not certain yet waits (`server_lost`): the client's bytes are kept, and what is armed on the
 // failed socket ends by itself.
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -42,7 +43,7 @@ bool Sessions::DealWithLostServer(Session& session, Direction direction, RelayEv
   to_server.LoseSink();
   if (MayReplaceServer(session) && !IsEndOfClient(direction, event)) {
     if (to_server.sending() || to_client.receiving()) {
-      if (of_server) StartQuietTimer(session, io_.Now());
+      if (of_server) StartQuietTimer(session, io_.Now());  // as half-closed: what is waited for may never come
       return of_server;
     }
     if (to_client.ended() && ReplaceServer(session)) return of_server;
@@ -57,15 +58,26 @@ bool Sessions::DealWithLostServer(Session& session, Direction direction, RelayEv
   return of_server;
 }
 
-// False if there is none.
+// False if there is none. By the rules that hold now: the session may be older, and its server long out of the configuration.
 bool Sessions::ReplaceServer(Session& session) {
-  const Route& route = *session.route;
-  std::optional<uint16_t> picked = route.upstream->Pick({session.tried.data(), session.tries});
+  Route& before = *session.route;
+  Route* route = before.retired ? observer_.CurrentRoute(before) : &before;
+  if (route == nullptr) return false;
+  const Server& lost = before.upstream->server(session.server());
+  std::array<uint16_t, kMaxConnectTries> tried = session.tried;
+  uint8_t tries = session.tries;
+  if (route != &before) {
+    tries = 0;
+    for (size_t i = 0; i < route->upstream->size(); ++i)
+      if (&route->upstream->server(i) == &lost) tried[tries++] = static_cast<uint16_t>(i);
+  }
+  std::optional<uint16_t> picked = route->upstream->Pick({tried.data(), tries});
   if (!picked.has_value()) return false;
   bool reset = session.lost_events[1] == RelayEvent::kSourceReset || session.lost_events[0] != RelayEvent::kNone;
-  route.servers[session.server()].cells->connect_failures[static_cast<size_t>(ConnectFailure::kLost)].Add();
-  observer_.OnConnectFailed(route, session.server(), ConnectFailure::kLost, reset ? ECONNRESET : 0);
+  before.servers[session.server()].cells->connect_failures[static_cast<size_t>(ConnectFailure::kLost)].Add();
+  observer_.OnConnectFailed(before, session.server(), ConnectFailure::kLost, reset ? ECONNRESET : 0);
   ReleaseServer(session);
+  if (session.passed) io_.EndForAll(session.server_fd, reset);
   io_.Close(std::exchange(session.server_fd, -1));
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(-1);
   Relay& to_client = session.relay(Direction::kToClient);
@@ -73,8 +85,14 @@ bool Sessions::ReplaceServer(Session& session) {
   to_client.SetSink(session.client_fd);
   session.swept[1] = {};
   session.lost_events = {};
+  session.lost_reason = reset ? CloseReason::kServerReset : CloseReason::kServerClosed;
   session.server_lost = session.kept_alive = false;
   session.state = SessionState::kConnecting;
+  --before.sessions;
+  ++route->sessions;
+  session.route = route;
+  session.tried = tried;
+  session.tries = tries;
   ConnectTo(session, *picked);
   return true;
 }

@@ -38,6 +38,7 @@ struct Route {
   Duration idle_timeout{};         // zero is off
   Duration half_closed_timeout{};  // zero is off
   uint32_t sessions = 0;           // that use it; changes
+  bool retired = false;            // another has taken its place, or it came from elsewhere; changes
 };
 
 // Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
@@ -76,6 +77,7 @@ struct Session : TimerWheel::Timer {
   int server_fd = -1;
   SessionState state = SessionState::kConnecting;
   CloseReason reason = CloseReason::kError;  // once `ending`
+  CloseReason lost_reason = CloseReason::kError;  // how its last server, which was replaced, had ended; kError: none was
   bool server_lost = false;    // the server has ended, perhaps before it was of use: what becomes of the session is not decided yet
   bool ending = false;         // a direction has ended: `reason` is settled
   bool reset = false;          // both sides are closed with a reset

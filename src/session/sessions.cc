@@ -9,7 +9,7 @@
 namespace ringmain {
 namespace {
 
-bool HalfClosed(const Session& session) { return session.relays[0].over() || session.relays[1].over(); }
+bool HalfClosed(const Session& session) { return session.relays[0].over() || session.relays[1].over() || session.server_lost; }
 
 uint64_t BytesMoved(const Session& session) {
   uint64_t bytes = 0;
@@ -112,8 +112,9 @@ void Sessions::PumpAll() {
   env_.direct_budget = direct_turn_bytes_;
   for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
     Session* session = dirty_.PopFront();
-    if (session->state == SessionState::kClosing || session->server_lost) continue;
+    if (session->state == SessionState::kClosing) continue;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
+      if (session->server_lost && direction == Direction::kToClient) continue;
       Counter& bytes = session->route->listener_cells->bytes[static_cast<size_t>(direction)];
       RelayEvent event = session->relay(direction).Pump(bytes);
       if (event != RelayEvent::kNone) OnRelayEvent(*session, direction, event);
@@ -172,7 +173,7 @@ void Sessions::StartConnect(Session& session, CloseReason last_failure) {
   if (frozen_) return;  // Thaw comes back to it
   std::optional<uint16_t> picked = session.route->upstream->Pick({session.tried.data(), session.tries});
   if (!picked.has_value()) {
-    Close(session, last_failure);
+    WithoutServer(session, last_failure);
     return;
   }
   ConnectTo(session, *picked);
@@ -203,7 +204,7 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   if (fd == -EMFILE || fd == -ENFILE) {
     shared.cells->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
     observer_.OnOutOfFiles();
-    Close(session, CloseReason::kNoFiles);
+    WithoutServer(session, CloseReason::kNoFiles);
     return;
   }
   if (fd < 0) {
@@ -275,7 +276,13 @@ void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int er
   if (session.tries < route.connect_tries)
     StartConnect(session, reason);
   else
-    Close(session, reason);
+    WithoutServer(session, reason);
+}
+
+// No server is to be had. A client whose server was to be replaced sees that one's end, as if nothing had been tried.
+void Sessions::WithoutServer(Session& session, CloseReason reason) {
+  session.reset |= session.lost_reason == CloseReason::kServerReset;
+  Close(session, session.lost_reason != CloseReason::kError ? session.lost_reason : reason);
 }
 
 void Sessions::Establish(Session& session) {
@@ -372,7 +379,7 @@ void Sessions::SettleReason(Session& session, CloseReason reason) {
 
 // Passes on the end of each direction whose last byte was sent; closes the session when both are through.
 void Sessions::PassEnds(Session& session) {
-  if (session.state != SessionState::kEstablished || !session.ending) return;
+  if (session.state != SessionState::kEstablished || !session.ending || session.server_lost) return;
   Relay* passed = nullptr;
   for (Relay& relay : session.relays)
     if (relay.drained() && !relay.complete()) {

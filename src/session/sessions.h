@@ -36,6 +36,9 @@ class SessionObserver {
   // No connection to the server could be made from this source address: this machine does not have it (`missing`), or no port of it is
   // free. Others are tried.
   virtual void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) = 0;
+  // The route that sessions of the same listener begin with now, where `retired` was theirs; null if there is none. If no other session uses
+  // that one, it need not live on after the turn.
+  virtual Route* CurrentRoute(Route& retired) = 0;
   // No file descriptor was free for a server's side.
   virtual void OnOutOfFiles() = 0;
   // The session goes on elsewhere; as OnClosed for the route.
@@ -113,6 +116,7 @@ class Sessions {
 
  private:
   void StartConnect(Session& session, CloseReason last_failure);
+  void WithoutServer(Session& session, CloseReason reason);
   void ConnectTo(Session& session, uint16_t server);
   void ConnectFromNextSource(Session& session, TimePoint now);
   void SourceFailed(Session& session, bool missing, TimePoint now);

@@ -4,11 +4,13 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -90,11 +92,18 @@ absl::Status Channel::Send(MessageType type, std::string_view body, std::span<co
   TimePoint deadline = Clock::now() + timeout;
   while (sendmsg(socket_.get(), &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
     if (errno == EINTR) continue;
-    if (errno == EPIPE || errno == ECONNRESET) return absl::UnavailableError("the other process is gone");
+    if (errno == EPIPE || errno == ECONNRESET) return WhyGone();
     if (errno != EAGAIN) return absl::ErrnoToStatus(errno, "sendmsg");
     if (absl::Status status = Wait(POLLOUT, deadline); !status.ok()) return status;
   }
   return absl::OkStatus();
+}
+
+// The peer takes no more. What it said before may be an abort.
+absl::Status Channel::WhyGone() {
+  absl::StatusOr<Message> message = Receive(seconds(1));
+  while (message.ok()) message = Receive(seconds(1));
+  return message.status();
 }
 
 absl::StatusOr<Message> Channel::Receive(Duration timeout) {
@@ -109,8 +118,11 @@ absl::StatusOr<Message> Channel::Receive(Duration timeout) {
   message.msg_control = control;
   message.msg_controllen = sizeof(control);
   ssize_t length;
+  bool reset = false;
   while ((length = recvmsg(socket_.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC)) < 0) {
     if (errno == EINTR) continue;
+    // It closed the channel with something unread: told once, before what it said itself.
+    if (errno == ECONNRESET && !std::exchange(reset, true)) continue;
     if (errno == ECONNRESET) return absl::UnavailableError("the other process is gone");
     if (errno != EAGAIN) return absl::ErrnoToStatus(errno, "recvmsg");
     if (absl::Status status = Wait(POLLIN, deadline); !status.ok()) return status;
@@ -180,6 +192,22 @@ absl::StatusOr<std::vector<UniqueFd>> Channel::ReceiveFiles(size_t count) {
     if (absl::Status status = Send(MessageType::kAcknowledge); !status.ok()) return status;
   }
   return files;
+}
+
+bool Channel::PeerEndsWithin(Duration timeout) const {
+  if (!peer().has_value()) return true;
+  if (!peer_process_.valid()) return true;  // it had ended by then
+  pollfd file{peer_process_.get(), POLLIN, 0};
+  TimePoint deadline = Clock::now() + timeout;
+  while (true) {
+    auto left = std::chrono::ceil<milliseconds>(deadline - Clock::now()).count();
+    if (poll(&file, 1, static_cast<int>(std::clamp<int64_t>(left, 0, 60'000))) > 0) return true;
+    if (left <= 0) return false;
+  }
+}
+
+Channel::Channel(UniqueFd socket) : socket_(std::move(socket)) {
+  if (std::optional<pid_t> process = peer()) peer_process_.reset(static_cast<int>(syscall(SYS_pidfd_open, *process, 0)));
 }
 
 std::optional<pid_t> Channel::peer() const {

@@ -51,9 +51,10 @@ class Channel {
   static constexpr size_t kMaxFiles = 250;
   static constexpr size_t kMaxBody = 64 << 10;
 
-  explicit Channel(UniqueFd socket) : socket_(std::move(socket)) {}
+  explicit Channel(UniqueFd socket);
 
-  // Errors: Unavailable if the peer is gone, DeadlineExceeded.
+  // Errors: Unavailable if the peer is gone, or has only closed the channel (PeerEndsWithin); Aborted, with its words, if it said so before;
+  // DeadlineExceeded.
   absl::Status Send(MessageType type, std::string_view body = {}, std::span<const int> files = {}, Duration timeout = seconds(5));
   // Says that this takeover is off, and why.
   void Abort(const absl::Status& why) { (void)Send(MessageType::kAbort, std::string(why.message())); }
@@ -72,13 +73,17 @@ class Channel {
   int fd() const { return socket_.get(); }
   // Of the process at the other end when it connected; none if it cannot be seen from here.
   std::optional<pid_t> peer() const;
+  // Whether the process at the other end has ended, or does so within this time. A process that cannot be seen from here is taken to have ended.
+  bool PeerEndsWithin(Duration timeout) const;
   // Whether the peer may be trusted with sessions: it is root or has our user.
   bool peer_is_trusted() const;
 
  private:
   absl::Status Wait(short events, TimePoint deadline);
+  absl::Status WhyGone();
 
   UniqueFd socket_;
+  UniqueFd peer_process_;  // a pidfd; not valid if it cannot be seen, or had ended
 };
 
 }  // namespace ringmain

@@ -48,7 +48,6 @@ struct ListenerRoute : Route {
   std::shared_ptr<Upstream> upstream_owner;
   std::shared_ptr<UpstreamMetrics> upstream_metrics;
   std::vector<std::shared_ptr<ServerMetrics>> server_metrics;
-  bool retired = false;  // another has taken its place; it goes with its last session
 };
 
 // A session as it passes from one worker to another.

@@ -321,6 +321,12 @@ void Worker::OnSourceFailed(const Route& route, uint16_t server, const SocketAdd
         "\" not_logged=", *more);
 }
 
+Route* Worker::CurrentRoute(Route& retired) {
+  auto found = listeners_.find(static_cast<ListenerRoute&>(retired).shared->number);
+  drop_routes_ = true;
+  return found != listeners_.end() ? found->second.route.get() : nullptr;
+}
+
 void Worker::OnOutOfFiles() { PauseAccepting(EMFILE); }
 
 }  // namespace ringmain

@@ -155,6 +155,7 @@ class Worker final : private SessionObserver {
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
+  Route* CurrentRoute(Route& retired) override;
   void OnOutOfFiles() override;
   void OnLetGo(Route& route) override;
   void ReleaseLimits(ListenerRoute& route);

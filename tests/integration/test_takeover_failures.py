@@ -191,6 +191,13 @@ def test_new_one_falls_silent(step, echo, own, line):
     traffic.finish()
 
 
+def admin_answers(proxy):
+    try:
+        return proxy.get("/healthz")[0] == 200
+    except OSError:
+        return False
+
+
 @pytest.mark.sanitizer
 def test_new_one_dies_after_commit(own, line):
     """It may have read what nobody can read again: its sessions are reset, and the listeners are taken back."""
@@ -205,6 +212,7 @@ def test_new_one_dies_after_commit(own, line):
     player.close()
     read_pattern(waiting, 0, 500)
     assert [expect_end(sock) for sock in crowd.socks] == ["reset"] * 20
+    wait_until(lambda: admin_answers(proxy), "its admin side is open again")
     proxy.wait_closed(takeover_failed=20)
     proxy.wait_active(1)
     wait_until(lambda: server.active == 1, "the servers' sides are closed too")
@@ -344,6 +352,45 @@ def test_old_one_aborts(step, own, line):
     old.advance(step).channel.send(ABORT, b"not today")
     assert new.wait() == 1 and new.log_lines("not today")
     assert is_open(client) and server.active == 1
+
+
+@pytest.mark.parametrize("words", some(["not today", ""], "not today"))
+@pytest.mark.parametrize("step", ["hello", "listeners", "state", "ready"])
+def test_old_one_closes_and_lives_on(step, words, own, line):
+    """Its end of the channel proves nothing, and what it said before is heard: the new one takes nothing and starts nothing."""
+    server = own(EchoServer())
+    old = own(OldSide(line.socket, unused_address(), server.address))
+    client = own(connect(old.front))
+    old.accept()
+    new = line.begin(line.config([server.address], listen=old.front))
+    new.expected_exit = (1,)
+    old.advance(step)
+    if words:
+        old.channel.send(ABORT, words.encode())
+    old.channel.close()
+    assert new.wait() == 1
+    assert new.log_lines("takeover failed", words or "lives")
+    assert not new.log_lines("starting normally") and not new.log_lines("took over")
+    assert is_open(client) and server.active == 1
+
+
+@pytest.mark.sanitizer
+def test_two_at_once(own, line):
+    """Who waited for the old one takes over from the other, which was first."""
+    server = own(EchoServer())
+    old = line.first(line.config([server.address], workers=2))
+    crowd = own(Crowd(old.address, 100))
+    old.signal(signal.SIGSTOP)
+    both = [line.begin(), line.begin()]
+    time.sleep(0.5)  # for both to be at its door
+    old.signal(signal.SIGCONT)
+    assert old.wait() == 0
+    wait_until(lambda: all(new.log_lines("took over sessions=100") for new in both), lambda: "\n".join(new.log() for new in both))
+    (last,) = [new for new in both if not new.log_lines("handed over sessions=100")]
+    (first,) = [new for new in both if new is not last]
+    assert first.wait() == 0
+    crowd.exchange(5000)
+    assert last.wait_ready().metric("ringmain_connections_active") == 100
 
 
 @pytest.mark.sanitizer

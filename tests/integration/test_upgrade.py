@@ -92,7 +92,7 @@ def test_sessions_live_through_upgrades(own, ringmain, upgraded, tmp_path):
         assert done.returncode == 0, done.stderr
         proxy, sessions = upgraded(proxy, done.stdout)
         assert sessions == 20
-        assert command_line(proxy) == [*started_with, b"--takeover"]
+        assert command_line(proxy) == [*started_with, b"--takeover-only"]
         wait_until(lambda: proxy.get("/readyz")[0] == 200, "the new one is ready")
         assert len(proxy.log_lines("upgrading: starting")) == upgrades
     for client in clients:
@@ -128,6 +128,8 @@ def test_however_it_was_started(named, own, launch, upgraded, tmp_path):
     proxy = launch(settings_for([server.address], tmp_path), cwd=tmp_path, **options).wait_ready()
     client = own(connect(proxy.address))
     ping(client)
+    shutil.copy(RINGMAIN, f"{program}.new")
+    os.rename(f"{program}.new", program)
     done = upgrade(proxy)
     assert done.returncode == 0, done.stderr
     upgraded(proxy, done.stdout)
@@ -159,8 +161,8 @@ def test_a_new_process_that_fails_is_reported(own, ringmain, tmp_path):
     done = upgrade(proxy)
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch(r"ringmain: upgrade: the new process \(pid \d+\) ended before it took over; why is in its log, which is the "
-                        r"running process's; the running process goes on\n", done.stderr), done.stderr
-    assert proxy.log_lines("takeover failed", taken.address) and proxy.log_lines("upgrade failed, going on")
+                        r"running process's; that one goes on\n", done.stderr), done.stderr
+    assert proxy.log_lines("takeover failed", taken.address) and proxy.log_lines("upgrade failed", "goes on") or proxy.log_lines("upgrade failed")
     ping(client)
     proxy.config_path.write_text(good)
     proxy.signal(signal.SIGHUP)
@@ -218,16 +220,24 @@ def test_with_nobody_to_ask(socket_is, own, tmp_path):
         assert done.returncode == 1 and done.stderr == f"ringmain: upgrade: nobody answers at {path}; start it with ringmain run\n"
 
 
-def test_the_first_process_of_a_container_refuses(own, launch, tmp_path):
-    """The container would end with it."""
+FIRST = {"itself": [], "an init": ["sh", "-c", '"$@" & wait $!', "sh"]}
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_what_a_container_ends_with_refuses(first, own, launch, tmp_path):
+    """The first process of it, or the child that this one waits for."""
     if subprocess.run(["unshare", "--pid", "--fork", "--kill-child", "true"], capture_output=True).returncode != 0:
         pytest.skip("no new PID namespace can be made here")
     server = own(EchoServer())
-    proxy = launch(settings_for([server.address], tmp_path), wrapper=["unshare", "--pid", "--fork", "--kill-child"]).wait_ready()
+    wrapper = ["unshare", "--pid", "--fork", "--kill-child", *FIRST[first]]
+    proxy = launch(settings_for([server.address], tmp_path), wrapper=wrapper).wait_ready()
     done = upgrade(proxy)
-    assert done.returncode == 1 and "first process of its container" in done.stderr
+    assert done.returncode == 1 and "the container would end with this process" in done.stderr
     ping(own(connect(proxy.address)))
-    os.kill(int(Path(f"/proc/{proxy.pid}/task/{proxy.pid}/children").read_text()), signal.SIGTERM)
+    process = proxy.pid
+    while children := Path(f"/proc/{process}/task/{process}/children").read_text().split():
+        process = int(children[0])
+    os.kill(process, signal.SIGTERM)
     assert proxy.wait() == 0
 
 
@@ -259,3 +269,61 @@ def test_the_service_manager_follows(own, launch, upgraded, tmp_path):
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == 0
     assert told() == ["STOPPING=1"]
+
+
+# ---- Told to end meanwhile ------------------------------------------------------------------------------------------
+
+
+def slow_program(tmp_path, seconds):
+    """A program that was ringmain when the proxy was started from it, and now takes a while before it is."""
+    program = tmp_path / "ringmain"
+    program.unlink()
+    program.write_text(f"#!/bin/sh\nsleep {seconds}\nexec {RINGMAIN} \"$@\"\n")
+    program.chmod(0o755)
+
+
+def test_a_stop_is_not_undone(own, launch, tmp_path):
+    """Told to end while the new process starts, it ends; the new one finds nobody to take over from, and does not start as usual."""
+    server = own(EchoServer())
+    shutil.copy(RINGMAIN, tmp_path / "ringmain")
+    proxy = launch(settings_for([server.address], tmp_path), binary=str(tmp_path / "ringmain")).wait_ready()
+    slow_program(tmp_path, 1)
+    asked = Job(upgrade, proxy)
+    wait_until(lambda: proxy.log_lines("upgrading: starting"), "the new one is started")
+    proxy.signal(signal.SIGTERM)
+    assert proxy.wait() == 0
+    assert asked.finish().returncode == 1
+    wait_until(lambda: proxy.log_lines("nobody to take over from"), "the new one has looked")
+    pid, status = os.waitpid(-1, 0)  # the only child that is left
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert not proxy.log_lines("starting normally")
+
+
+def test_a_stop_in_the_middle_reaches_the_new_one(own, launch, upgraded, tmp_path):
+    """Whoever sent it may have meant the process that was there a moment before."""
+    server = own(EchoServer())
+    proxy = launch(settings_for([server.address], tmp_path)).wait_ready()
+    client = own(connect(proxy.address))
+    ping(client)
+    proxy.signal(signal.SIGSTOP)
+    asked = Job(upgrade, proxy)
+    time.sleep(0.3)  # it is asked, and cannot answer
+    proxy.signal(signal.SIGCONT)
+    wait_until(lambda: proxy.log_lines("handing over sessions="), "it hands over")
+    proxy.signal(signal.SIGTERM)
+    done = asked.finish()
+    if done.returncode != 0:  # it came first
+        assert proxy.wait() == 0
+        return
+    proxy, _ = upgraded(proxy, done.stdout)
+    client.close()
+    assert proxy.wait() == 0
+    assert proxy.log_lines("draining")
+
+
+def test_a_working_directory_that_is_gone(own, launch, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    server = own(EchoServer())
+    wrapper = ["sh", "-c", f'rmdir {gone}; exec "$@"', "sh"]
+    ping(own(connect(launch(config([server.address]), cwd=gone, wrapper=wrapper).wait_ready().address)))

@@ -91,6 +91,14 @@ TEST_F(Quiet, IdleSessionsAreClosedSpreadOverTime) {
   EXPECT_EQ(world_->closed(CloseReason::kDrainIdle), 100u);
 }
 
+TEST_F(Quiet, WithoutSessionsThereIsNothingToClose) {
+  Start();
+  world_->CloseIdle(seconds(1));
+  world_->io().AdvanceTo(world_->io().now() + seconds(2));
+  world_->RunTimers();  // a worker has timers of its own
+  EXPECT_FALSE(world_->sessions().NextWakeUp().has_value());
+}
+
 TEST_F(Quiet, WhatIsNotIdleIsNotClosedUntilItIs) {
   Start();
   SimSession& session = Established();

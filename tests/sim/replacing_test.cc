@@ -184,6 +184,87 @@ TEST_F(Replacing, WithoutAnotherServerTheEndIsPassedOn) {
   EXPECT_EQ(world_->upstream().server(1 - first_->server).active(), 0u);
 }
 
+// The other one refuses: the client sees how the first had ended.
+TEST_F(Replacing, WithoutAnotherThatCanBeHadTheEndIsPassedOn) {
+  for (bool by_reset : {true, false})
+    for (bool sent : {true, false}) {
+      SimSession& session = Begin();
+      if (sent) {
+        world_->io().PeerSends(*session.client, 10);
+        world_->io().CarryOutReceive(*session.client);
+      }
+      by_reset ? world_->io().Break(*first_) : world_->io().PeerFins(*first_);
+      world_->io().CarryOutReceive(*first_);
+      RunUntilQuiet();
+      ASSERT_TRUE(replaced(session));
+      world_->io().EndConnect(*session.server, -ECONNREFUSED);
+      RunUntilQuiet();
+      EXPECT_TRUE(session.client->closed);
+      EXPECT_EQ(session.client->closed_with_reset, by_reset || sent);
+      EXPECT_EQ(world_->closed(by_reset ? CloseReason::kServerReset : CloseReason::kServerClosed), 1u);
+    }
+}
+
+// The session is older than the configuration: the server is chosen among those that there are now.
+TEST_F(Replacing, ByTheConfigurationThatHolds) {
+  SimSession& session = Begin(/*servers=*/4);
+  size_t lost = first_->server, kept = (lost + 2) % 4;
+  world_->KeepServers({kept});
+  world_->io().PeerFins(*first_);
+  RunUntilQuiet();
+  ASSERT_TRUE(replaced(session));
+  EXPECT_EQ(session.server->server, kept);
+  Connect(session);
+  world_->io().PeerSends(*session.client, 10);
+  RunUntilQuiet();
+  EXPECT_EQ(session.server->accepted, 10u);
+}
+
+TEST_F(Replacing, NotByTheSameAfterAReload) {
+  SimSession& session = Begin(/*servers=*/2);
+  world_->KeepServers({first_->server});
+  world_->io().PeerFins(*first_);
+  RunUntilQuiet();
+  EXPECT_TRUE(session.client->fin_sent);
+}
+
+// What is waited for, the end of an armed receive, never comes: it takes no more bytes but has not ended (shutdown(2) of its reading side).
+TEST_F(Replacing, WaitsNoLongerThanAHalfClosedSession) {
+  WorldOptions options;
+  options.servers = 2;
+  options.half_closed_timeout = seconds(4);
+  Start(options);
+  SimSession& session = Established();
+  world_->io().PeerSends(*session.client, 10);
+  world_->io().CarryOutReceive(*session.client);
+  Turn();
+  world_->io().EndSend(*session.server, -EPIPE);
+  Turn();
+  world_->io().PeerSends(*session.client, 10);
+  world_->io().CarryOutReceive(*session.client);
+  Turn();
+  ASSERT_TRUE(session.client->receive.has_value()) << "the client is listened to";
+  EXPECT_FALSE(session.client->closed);
+  PassInSteps(seconds(5));
+  EXPECT_EQ(world_->closed(CloseReason::kHalfClosedTimeout), 1u);
+}
+
+TEST_F(Replacing, AClientThatLeavesMeanwhileIsNoticed) {
+  SimSession& session = Begin();
+  world_->io().PeerSends(*session.client, 10);
+  world_->io().CarryOutReceive(*session.client);
+  Turn();
+  world_->io().EndSend(*first_, -EPIPE);
+  Turn();
+  world_->io().PeerFins(*session.client);
+  world_->io().CarryOutReceive(*session.client);
+  Turn();
+  world_->io().PeerFins(*first_);
+  RunUntilQuiet();
+  EXPECT_TRUE(session.client->closed);
+  EXPECT_EQ(world_->closed(CloseReason::kServerReset), 1u);
+}
+
 TEST_F(Replacing, NotWhileSessionsStandStill) {
   SimSession& session = Begin();
   world_->Freeze();

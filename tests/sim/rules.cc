@@ -58,17 +58,19 @@ void Rules::OnClosed(CloseReason reason) {
   report.Expect(session->client->closed, "the client's socket is not closed");
   const SimSocket* server = session->server;
   if (server != nullptr) report.Expect(server->closed, "the server's socket is not closed");
-  if (server != nullptr && server->connected)
+  if (server != nullptr && server->connected && !server->script.is_the_proxy)
     report.Expect(server->closed_with_reset == session->client->closed_with_reset, "one side reset, the other not");
   switch (reason) {
     case CloseReason::kClientClosed:
     case CloseReason::kServerClosed:
+      if (session->replaced && !session->established) return CheckNotReplaced(*session, reason);
       CheckOrderlyEnd(*session, reason == CloseReason::kClientClosed);
       return;
     case CloseReason::kClientReset:
       CheckReset(*session, *session->client);
       return;
     case CloseReason::kServerReset:
+      if (session->replaced && !session->established) return CheckNotReplaced(*session, reason);
       CheckReset(*session, *session->server);
       return;
     case CloseReason::kIdleTimeout:
@@ -145,11 +147,21 @@ void Rules::CheckTimeout(const SimSession& session, Duration timeout) {
                 Milliseconds(session.closing_at - session.last_byte_at), " ms of quiet, too early");
 }
 
+// A server was to take the place of one that had ended, and none could be had: the client sees that end.
+void Rules::CheckNotReplaced(const SimSession& session, CloseReason reason) {
+  Report& report = world_.report();
+  report.Expect(reason == (session.replaced_after_reset ? CloseReason::kServerReset : CloseReason::kServerClosed),
+                "a server could not be replaced, and the session is closed for ", std::string(ToString(reason)));
+  const SimSocket& client = *session.client;
+  report.Expect(client.closed_with_reset || !(session.replaced_after_reset || client.received_handled > 0), "a lost stream looks complete");
+}
+
 void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
   Report& report = world_.report();
   const SimSocket& client = *session.client;
   report.Expect(client.closed_with_reset, "refused without a reset");
   report.Expect(!session.established, "refused after a server was connected");
+  report.Expect(!session.replaced || reason == CloseReason::kClientLeft, "refused though it had a server");
   size_t candidates = world_.options().servers;
   bool all_tried = session.tried.size() == std::min<size_t>(world_.options().connect_tries, candidates);
   switch (reason) {

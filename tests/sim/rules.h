@@ -53,6 +53,7 @@ class Rules {
   void CheckReset(const SimSession& session, const SimSocket& broken);
   void CheckCut(const SimSession& session);
   void CheckTimeout(const SimSession& session, Duration timeout);
+  void CheckNotReplaced(const SimSession& session, CloseReason reason);
   void CheckRefused(const SimSession& session, CloseReason reason);
 
   uint64_t Queued(const SimSocket& source, const SimSocket* sink) const;

@@ -447,6 +447,7 @@ void SimIo::ForgetTokens() {
     session.handed_over = !session.closed;
     if (session.closed) continue;
     session.tried.clear();
+    session.replaced = false;  // which is not passed on
     if (session.established) session.tried.push_back(session.server->server);
     if (session.established) continue;
     session.server = nullptr;
@@ -481,6 +482,8 @@ void SimIo::NoteReplaced(SimSession& session) {
   report_.Expect(IsOfNoUse(session), "a server is replaced that was of use, or has not ended");
   ++replaced_[session.server->server];
   session.established = session.owes_another = false;
+  session.replaced = true;
+  session.replaced_after_reset = session.server->error_handled();
   session.half_closed = session.client->ended();
   session.server = nullptr;
   session.last_connect_result = -ECONNRESET;

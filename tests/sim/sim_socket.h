@@ -152,6 +152,8 @@ struct SimSession {
   bool gave_up = false;         // the last connect was ended by a freeze
   bool handed_over = false;     // to another Sessions, whose token for it is not known yet
   bool client_ended_first = false;
+  bool replaced = false;      // its last server ended before it was of use, by a reset if `replaced_after_reset`
+  bool replaced_after_reset = false;
   bool owes_another = false;  // its server ended before it was of use, and must be replaced
   bool out_of_files = false;  // it closes because OpenSocket found no file descriptor
   std::optional<int> last_connect_result;

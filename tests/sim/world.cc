@@ -162,6 +162,25 @@ void World::HandOverInVain() {
   report_.Expect(next.size() == 0 && pool.held() == 0, "copies are left");
 }
 
+void World::KeepServers(const std::vector<size_t>& servers) {
+  UpstreamConfig config = upstream_.config();
+  Upstream::Servers shared;
+  config.servers.clear();
+  next_route_ = std::make_unique<Route>(route_);
+  next_route_->servers.clear();
+  for (size_t i : servers) {
+    config.servers.push_back(upstream_.config().servers[i]);
+    shared.push_back(upstream_.servers()[i]);
+    next_route_->servers.push_back(route_.servers[i]);
+  }
+  next_upstream_ = std::make_unique<Upstream>(config, MakeBalancer(options_.balance), std::move(shared));
+  next_route_->upstream = next_upstream_.get();
+  next_route_->sessions = 0;
+  route_.retired = true;
+  current_ = next_route_.get();
+  health_changed_ = true;
+}
+
 void World::CutLost() {
   report_.Trace("cut what is lost");
   io_.set_phase(Phase::kCloseAll);
@@ -187,7 +206,8 @@ void World::SetServerUp(size_t server, bool up) {
 
 void World::OnClosed(Route&, CloseReason reason, Duration) { rules_.OnClosed(reason); }
 
-void World::OnConnectFailed(const Route&, uint16_t server, ConnectFailure failure, int error) {
+void World::OnConnectFailed(const Route& route, uint16_t index, ConnectFailure failure, int error) {
+  size_t server = route.upstream->server(index).address().port();
   report_.Trace("connect failed server=", server, " ", std::string(ToString(failure)), " error=", error);
   rules_.OnConnectFailed(server, failure);
 }

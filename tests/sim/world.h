@@ -59,6 +59,8 @@ class World final : public SessionObserver {
   void HandOverInVain();
   // Another Sessions has them, and is lost: they are closed, and others may come.
   void CutLost();
+  // A reload: of all servers only these are left, and sessions keep the route that they have.
+  void KeepServers(const std::vector<size_t>& servers);
   // A whole turn: every completion, timers, Flush.
   void Turn();
   bool TimerDue() const;
@@ -82,6 +84,7 @@ class World final : public SessionObserver {
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
+  Route* CurrentRoute(Route&) override { return current_; }
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
 
@@ -100,6 +103,9 @@ class World final : public SessionObserver {
   WorkerCells worker_cells_;
   std::deque<ServerCells> server_cells_;
   Route route_;
+  std::unique_ptr<Upstream> next_upstream_;  // after KeepServers
+  std::unique_ptr<Route> next_route_;
+  Route* current_ = &route_;
   std::unique_ptr<Sessions> sessions_;
   TimePoint thawed_at_{};
   std::optional<Duration> close_idle_over_;
