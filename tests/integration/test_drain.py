@@ -133,7 +133,7 @@ def test_idle_sessions_are_closed_one_by_one(own, ringmain):
         assert time.monotonic() - started < 6 + PATIENCE
     assert len({int(2 * at) for at in gone}) >= 5, "over some seconds, not at once"
     assert gone[-1] > 3 and sum(at < 2.5 for at in gone) > 10
-    assert proxy.closed() == {"drain_idle": 60}
+    proxy.wait_closed(drain_idle=60)
     for _ in range(10):
         ping(busy, position)
         position += 64
