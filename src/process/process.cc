@@ -112,6 +112,7 @@ absl::Status Process::PutIntoForce() {
       absl::Status status = TakeOver(*channel);
       taking_over_ = false;
       if (status.ok()) {
+        predecessor_ = channel->peer();
         OpenAdminAgain();
         return status;
       }
@@ -202,9 +203,12 @@ Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
   }
 }
 
-int Process::ReadSignal() {
+// `forwarded`: it was sent to our predecessor, who passed it on; 0 if there is none.
+int Process::ReadSignal(bool* forwarded) {
   signalfd_siginfo info{};
-  return read(signals_.get(), &info, sizeof(info)) == sizeof(info) ? static_cast<int>(info.ssi_signo) : 0;
+  if (read(signals_.get(), &info, sizeof(info)) != sizeof(info)) return 0;
+  if (forwarded != nullptr) *forwarded = predecessor_.has_value() && static_cast<pid_t>(info.ssi_pid) == *predecessor_;
+  return static_cast<int>(info.ssi_signo);
 }
 
 // Until a signal asks to end, or a successor serves. True if there is something to drain.
@@ -279,8 +283,10 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
     if (wake == Wake::kSuccessor)
       if (std::optional<Channel> channel = takeover_socket_->Accept()) TurnAway(*std::move(channel));
     if (wake == Wake::kSignal) {
-      int signal = ReadSignal();
-      if (leave_on_signal && (signal == SIGTERM || signal == SIGINT)) return false;
+      // Who stops a whole group of processes sends one to each: what the predecessor got is not a second one.
+      bool forwarded = false;
+      int signal = ReadSignal(&forwarded);
+      if (leave_on_signal && !forwarded && (signal == SIGTERM || signal == SIGINT)) return false;
     }
     if (Clock::now() >= progress) {
       progress += kProgressInterval;

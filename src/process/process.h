@@ -59,7 +59,7 @@ class Process {
 
   enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kUpgradeEnded, kTimeout };
   Wake Wait(std::optional<TimePoint> deadline);
-  int ReadSignal();
+  int ReadSignal(bool* forwarded = nullptr);
   bool Serve();
   void EndUpgrade();
   void Drain();
@@ -145,6 +145,7 @@ class Process {
   const std::vector<std::string> successor_command_;
   std::unique_ptr<Upgrade> upgrade_;  // null: none is under way
   std::optional<pid_t> successor_;    // that serves in our place, if it can be seen
+  std::optional<pid_t> predecessor_;  // in whose place we serve
   ReloadRequests requests_;
   ConfigWatch watch_;
   TimePoint tick_at_{};

@@ -50,6 +50,7 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     frozen.reset = session.reset;
     frozen.kept_alive = session.kept_alive;
     frozen.reason = session.reason;
+    if (!frozen.established) frozen.lost_reason = session.lost_reason;
     frozen.client_fd = session.client_fd;
     frozen.server_fd = session.server_fd;
     frozen.accepted_at = session.accepted_at;
@@ -76,6 +77,7 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server)
   session.kept_alive = frozen.kept_alive;
   session.passed = frozen.passed;
   session.reason = frozen.reason;
+  session.lost_reason = frozen.lost_reason;
   session.accepted_at = frozen.accepted_at;
   session.last_byte_at = frozen.last_byte_at;
   session.leave_at = frozen.leave_at;

@@ -3,6 +3,7 @@
 // That is allowed only while no byte of the client was handed to the server and none came back, which is certain once nothing is in flight on
 // its socket any more. A session for which it is not certain yet waits (`server_lost`): the client's bytes are kept, and what is armed on the
 // failed socket ends by itself.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
@@ -28,7 +29,7 @@ bool IsEndOfClient(Direction direction, RelayEvent event) {
 bool Sessions::MayReplaceServer(const Session& session) const {
   const Relay& to_server = session.relays[0];
   const Relay& to_client = session.relays[1];
-  return session.state == SessionState::kEstablished && !frozen_ && session.tries < session.route->connect_tries && to_server.sent() == 0 &&
+  return session.state == SessionState::kEstablished && !frozen_ && session.tries < kMaxConnectTries && to_server.sent() == 0 &&
          to_client.received() == 0 && !session.reset && !(to_server.ended() && to_server.queued() == 0);
 }
 
@@ -62,11 +63,11 @@ bool Sessions::DealWithLostServer(Session& session, Direction direction, RelayEv
 bool Sessions::ReplaceServer(Session& session) {
   Route& before = *session.route;
   Route* route = before.retired ? observer_.CurrentRoute(before) : &before;
-  if (route == nullptr) return false;
+  if (route == nullptr || std::max<uint32_t>(session.tries, 1) >= route->connect_tries) return false;
   const Server& lost = before.upstream->server(session.server());
   std::array<uint16_t, kMaxConnectTries> tried = session.tried;
   uint8_t tries = session.tries;
-  if (route != &before) {
+  if (route != &before) {  // by other indices
     tries = 0;
     for (size_t i = 0; i < route->upstream->size(); ++i)
       if (&route->upstream->server(i) == &lost) tried[tries++] = static_cast<uint16_t>(i);

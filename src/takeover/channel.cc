@@ -196,7 +196,7 @@ absl::StatusOr<std::vector<UniqueFd>> Channel::ReceiveFiles(size_t count) {
 
 bool Channel::PeerEndsWithin(Duration timeout) const {
   if (!peer().has_value()) return true;
-  if (!peer_process_.valid()) return true;  // it had ended by then
+  if (!peer_process_.valid()) return peer_had_ended_;
   pollfd file{peer_process_.get(), POLLIN, 0};
   TimePoint deadline = Clock::now() + timeout;
   while (true) {
@@ -207,7 +207,10 @@ bool Channel::PeerEndsWithin(Duration timeout) const {
 }
 
 Channel::Channel(UniqueFd socket) : socket_(std::move(socket)) {
-  if (std::optional<pid_t> process = peer()) peer_process_.reset(static_cast<int>(syscall(SYS_pidfd_open, *process, 0)));
+  std::optional<pid_t> process = peer();
+  if (!process.has_value()) return;
+  peer_process_.reset(static_cast<int>(syscall(SYS_pidfd_open, *process, 0)));
+  peer_had_ended_ = !peer_process_.valid() && errno == ESRCH;
 }
 
 std::optional<pid_t> Channel::peer() const {

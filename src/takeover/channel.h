@@ -83,7 +83,8 @@ class Channel {
   absl::Status WhyGone();
 
   UniqueFd socket_;
-  UniqueFd peer_process_;  // a pidfd; not valid if it cannot be seen, or had ended
+  UniqueFd peer_process_;  // a pidfd; not valid if there is none to be had
+  bool peer_had_ended_ = false;  // when the channel was made
 };
 
 }  // namespace ringmain

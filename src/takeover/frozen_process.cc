@@ -73,6 +73,7 @@ Json ToJson(const FrozenProcess::Entry& entry) {
   if (session.reset) json["reset"] = true;
   if (session.kept_alive) json["kept_alive"] = true;
   if (session.passed) json["passed"] = true;
+  if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
   if (session.leave_at != TimePoint::max()) json["leave_at"] = Nanoseconds(session.leave_at);
   if (session.check_at != TimePoint::max()) json["check_at"] = Nanoseconds(session.check_at);
   return json;
@@ -191,6 +192,7 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   session.reset = json.value("reset", false);
   session.kept_alive = json.value("kept_alive", false);
   session.passed = json.value("passed", false);
+  if (auto lost = json.find("lost_reason"); lost != json.end()) session.lost_reason = ReadReason(*lost);
   if (auto leave = json.find("leave_at"); leave != json.end()) session.leave_at = Time(*leave);
   if (auto check = json.find("check_at"); check != json.end()) session.check_at = Time(*check);
 }

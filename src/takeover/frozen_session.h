@@ -36,6 +36,7 @@ struct FrozenSession {
   bool kept_alive = false;
   bool passed = false;  // before, to another that did not take it over, and may have its files open still
   CloseReason reason = CloseReason::kError;  // if `ending`
+  CloseReason lost_reason = CloseReason::kError;  // how a server had ended that is to be replaced, if one is
   int client_fd = -1;
   int server_fd = -1;  // if established
   TimePoint accepted_at{};

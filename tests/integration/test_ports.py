@@ -202,7 +202,7 @@ def test_a_server_that_is_down_is_not_the_proxy_itself(host, any_host, network, 
         assert refusal(proxy.address) == REFUSED  # and not: open, because it talks to itself
     network.restore_ports()
     assert _failures(proxy, "refused") == 6
-    assert proxy.closed() == {"connect_failed": 3}
+    proxy.wait_closed(connect_failed=3)
     # Nothing is left that keeps a server from its port, be it one that does not set SO_REUSEADDR.
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as server:
         server.bind((host.strip("[]"), 45678))

@@ -84,7 +84,7 @@ def test_every_family_on_both_sides(front, back, own, ringmain, tmp_path):
     for _ in range(3):
         _roundtrip(proxy, server)
     proxy.wait_active(0)
-    assert proxy.closed() == {"client_closed": 3}
+    proxy.wait_closed(client_closed=3)
     assert proxy.status()["listeners"][0]["addresses"] == [proxy.address]
     assert proxy.metric("ringmain_server_up", server=server.address) == 1
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import time
 from pathlib import Path
 
@@ -417,6 +418,24 @@ def test_an_aborted_takeover_does_nothing_to_what_was_passed(own, line, public_d
             sock.recv(1)
     assert os.path.exists(front.removeprefix("unix:"))
     assert not os.path.exists(f"{public_dir}/more")
+
+
+def test_what_the_old_one_was_told_counts_once(own, line):
+    """Who stops both may tell each; what the old one passes on is not the second signal, which ends at once."""
+    server = own(EchoServer())
+    old = own(OldSide(line.socket, unused_address(), server.address))
+    client = own(connect(old.front))
+    old.accept()
+    new = line.begin(line.config([server.address], listen=old.front, drain={"timeout": "20s"}))
+    old.advance("serving")
+    wait_until(lambda: new.log_lines("started version"), "it has started")
+    for _ in range(3):  # all from this process, which plays the old one
+        new.signal(signal.SIGTERM)
+        wait_until(lambda: new.log_lines("draining sessions=1"), "it drains")
+        time.sleep(0.2)
+    assert new.running() and is_open(client)
+    subprocess.run(["kill", "-TERM", str(new.pid)], check=True)
+    assert new.wait() == 0 and new.log_lines("closing sessions=1 reason=shutdown")
 
 
 def with_unknown_keys(told):

@@ -220,6 +220,19 @@ TEST_F(Replacing, ByTheConfigurationThatHolds) {
   EXPECT_EQ(session.server->accepted, 10u);
 }
 
+TEST_F(Replacing, AsOftenAsTheConfigurationThatHoldsSays) {
+  for (bool now : {false, true}) {
+    SimSession& session = Begin(/*servers=*/4, /*connect_tries=*/now ? 1 : 3);
+    world_->KeepServers({0, 1, 2, 3}, now ? 3 : 1);
+    world_->io().PeerFins(*first_);
+    RunUntilQuiet();
+    EXPECT_EQ(replaced(session), now);
+    EXPECT_EQ(session.client->fin_sent, !now);
+    world_->CloseAll(CloseReason::kShutdown);
+    RunUntilQuiet();
+  }
+}
+
 TEST_F(Replacing, NotByTheSameAfterAReload) {
   SimSession& session = Begin(/*servers=*/2);
   world_->KeepServers({first_->server});

@@ -447,7 +447,6 @@ void SimIo::ForgetTokens() {
     session.handed_over = !session.closed;
     if (session.closed) continue;
     session.tried.clear();
-    session.replaced = false;  // which is not passed on
     if (session.established) session.tried.push_back(session.server->server);
     if (session.established) continue;
     session.server = nullptr;

@@ -162,7 +162,7 @@ void World::HandOverInVain() {
   report_.Expect(next.size() == 0 && pool.held() == 0, "copies are left");
 }
 
-void World::KeepServers(const std::vector<size_t>& servers) {
+void World::KeepServers(const std::vector<size_t>& servers, std::optional<uint32_t> connect_tries) {
   UpstreamConfig config = upstream_.config();
   Upstream::Servers shared;
   config.servers.clear();
@@ -176,6 +176,7 @@ void World::KeepServers(const std::vector<size_t>& servers) {
   next_upstream_ = std::make_unique<Upstream>(config, MakeBalancer(options_.balance), std::move(shared));
   next_route_->upstream = next_upstream_.get();
   next_route_->sessions = 0;
+  next_route_->connect_tries = connect_tries.value_or(route_.connect_tries);
   route_.retired = true;
   current_ = next_route_.get();
   health_changed_ = true;

@@ -60,7 +60,7 @@ class World final : public SessionObserver {
   // Another Sessions has them, and is lost: they are closed, and others may come.
   void CutLost();
   // A reload: of all servers only these are left, and sessions keep the route that they have.
-  void KeepServers(const std::vector<size_t>& servers);
+  void KeepServers(const std::vector<size_t>& servers, std::optional<uint32_t> connect_tries = std::nullopt);
   // A whole turn: every completion, timers, Flush.
   void Turn();
   bool TimerDue() const;

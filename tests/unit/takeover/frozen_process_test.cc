@@ -35,6 +35,7 @@ FrozenProcess Sample() {
   FrozenSession connecting;
   connecting.number = 1;
   connecting.client_fd = 4;
+  connecting.lost_reason = CloseReason::kServerReset;
   connecting.leave_at = TimePoint(Duration(77));
   process.sessions = {{0, established}, {1, connecting}};
   return process;
@@ -70,6 +71,7 @@ TEST(FrozenProcess, VersionOneIsStillUnderstood) {
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   FrozenProcess expected = Sample();
   expected.sessions[0].session.passed = false;  // told of since
+  expected.sessions[1].session.lost_reason = CloseReason::kError;
   ExpectSame(*decoded, expected);
 }
 
