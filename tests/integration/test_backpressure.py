@@ -250,7 +250,7 @@ def test_memory_limit_holds_back_and_closes_nothing(own, ringmain, session):
     readers = [Job(read_pattern, client, i, 24 * MIB) for i, (client, _) in enumerate(pairs)]
     for job in senders + readers:
         job.finish()
-    assert proxy.closed() == {"client_closed": 1}, "only the one that was there first"
+    assert sum(proxy.closed().values()) == 1, "only the one that was there first"
 
 
 def test_idle_sessions_hold_no_buffer(own, ringmain):
