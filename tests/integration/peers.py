@@ -130,10 +130,17 @@ def listen(address="127.0.0.1:0", backlog=4096):
     return sock
 
 
+_handed_out = set()
+
+
 def unused_address():
-    """An address on which nobody listens. The kernel chose the port just now, so it will not soon choose it again."""
-    with listen() as sock:
-        return format_address(sock)
+    """An address on which nobody listens, another each time: the kernel may well choose a port again that it chose just now."""
+    while True:
+        with listen() as sock:
+            address = format_address(sock)
+        if address not in _handed_out:
+            _handed_out.add(address)
+            return address
 
 
 def reset(sock):

@@ -164,7 +164,8 @@ def test_a_new_process_that_fails_is_reported(own, ringmain, tmp_path):
     assert done.returncode == 1 and done.stdout == ""
     assert re.fullmatch(r"ringmain: upgrade: the new process \(pid \d+\) ended before it took over; why is in its log, which is the "
                         r"running process's; that one goes on\n", done.stderr), done.stderr
-    assert proxy.log_lines("takeover failed", taken.address) and proxy.log_lines("upgrade failed", "goes on") or proxy.log_lines("upgrade failed")
+    wait_until(lambda: proxy.log_lines("upgrade failed: the new process"), "it is in the log, too")
+    assert proxy.log_lines("takeover failed", taken.address)
     ping(client)
     proxy.config_path.write_text(good)
     proxy.signal(signal.SIGHUP)
