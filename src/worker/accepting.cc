@@ -252,14 +252,26 @@ void Worker::DrainAcceptQueue(Acceptor& acceptor) {
     Post(0);  // another turn
 }
 
+// Of those who wait at a socket the kernel wakes one (poll_exclusive of IORING_OP_ACCEPT in io_uring/opdef.c, Linux 6.18). If that was the
+// accept that has just been cancelled, nobody else who accepts there knows of the client.
+void Worker::TakeMissed(Acceptor& acceptor) {
+  for (uint32_t i = 0; i < kDrainTurnAccepts && !paused_; ++i) {
+    int client = accept4(acceptor.socket->fd.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (client < 0) return;
+    Admit(*acceptor.listener, client, /*may_hand_over=*/false);
+  }
+}
+
 // What it leaves it lets go of, once the kernel is through with it.
 void Worker::LetGo() {
   for (Acceptor& acceptor : acceptors_) {
     if (acceptor.socket == nullptr || !acceptor.leaving || acceptor.armed) continue;
-    if (acceptor.draining)
+    if (acceptor.draining) {
       DrainAcceptQueue(acceptor);
-    else
+    } else {
+      TakeMissed(acceptor);
       acceptor.socket.reset();
+    }
     if (acceptor.socket == nullptr) --leaving_;
   }
 }

@@ -150,6 +150,7 @@ class Worker final : private SessionObserver {
   void CancelAccept(uint32_t index);
   void CancelAccepts();
   void DrainAcceptQueue(Acceptor& acceptor);
+  void TakeMissed(Acceptor& acceptor);
   void LetGo();
 
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;

@@ -435,3 +435,18 @@ def test_latency_under_reloads(two_cores, echo, ringmain, tmp_path):  # noqa: F8
     quiet, busy = (statistics.median(figures) for figures in zip(*pairs))
     print(f"\np99 of a ping: {quiet:.0f} us, with reloads {busy:.0f} us, ratio {busy / quiet:.2f}")
     assert busy <= 2 * quiet
+
+
+@pytest.mark.slow
+def test_no_client_is_overlooked(own, ringmain):
+    """Workers come and go all the time, and with them who accepts: of those who wait at a socket the kernel wakes one, which may just be leaving."""
+    server, address = own(EchoServer()), unused_address()
+    settings = config([server.address], listen=address, workers=2)
+    proxy, started, reloads = ringmain(settings), time.monotonic(), 0
+    with visitors(address) as served:
+        while time.monotonic() - started < 40:
+            for workers in (4, 1, 3, 2):
+                reload(proxy, changed(settings, "workers", workers))
+                reloads += 1
+                wait_until(lambda goal=served() + 4: served() >= goal, "visitors are served", timeout=2, interval=0.001)
+    print(f"\n{reloads} changes of the workers, {served()} visitors served")
