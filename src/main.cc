@@ -83,8 +83,8 @@ int Run(const CLI::App& command, const Options& options, std::vector<std::string
     return kExitUsage;
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
-  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments), options.take_over || options.never_start,
-                                         options.never_start});
+  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments),
+                                         options.take_over || options.never_start, options.never_start});
 }
 
 int Main(int argc, char** argv) {
@@ -123,8 +123,8 @@ int Main(int argc, char** argv) {
       "upgrade", "Let the running process start its program anew, which takes every session over: 0 once it serves");
   upgrade->add_option("--config", options.upgraded_file, "The YAML configuration, with takeover.socket")->type_name("FILE")->required();
   upgrade->footer(
-      "The running process starts the program that is now where it was started from itself, with the same arguments and --takeover. If that "
-      "fails, it goes on.\nExample, after a package has been upgraded:\n  ringmain upgrade --config /etc/ringmain/ringmain.yaml");
+      "The running process starts the program that is now where it was started from itself, with the same arguments and "
+      "--takeover-only. If that fails, it goes on.\nExample, after a package has been upgraded:\n  ringmain upgrade --config /etc/ringmain/ringmain.yaml");
 
   CLI::App* check = app.add_subcommand("check", "Check a configuration: 0 if it is valid, else 1 and every error");
   check->add_option("file", options.checked_file, "The YAML configuration")->type_name("FILE")->required();

@@ -10,8 +10,8 @@ namespace ringmain {
 void NotifyServiceManager(std::string_view state);
 
 // The assignments.
-void NotifyReady();      // it serves; it is the main process
-void NotifyMainProcess();  // the same, of a process that is about to serve in another's place
+void NotifyReady();        // it serves
+void NotifyMainProcess();  // it is the service's main process from now on, in another's place
 void NotifyReloading();
 void NotifyStopping();
 
