@@ -30,6 +30,8 @@ def _refused(address):
         connect(address).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        pass  # its handshake was over, and it was in the backlog of a socket that was closed: the next one will be refused
     return False
 
 
