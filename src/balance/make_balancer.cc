@@ -11,6 +11,8 @@ std::unique_ptr<const Balancer> MakeBalancer(BalanceMethod method) {
       return std::make_unique<RoundRobin>();
     case BalanceMethod::kLeastConnections:
       return std::make_unique<LeastConnections>();
+    default:
+      break;
   }
   RINGMAIN_CHECK(false);
 }

@@ -13,17 +13,28 @@
 
 #include "absl/status/statusor.h"
 #include "base/clock.h"
+#include "base/network.h"
 #include "base/socket_address.h"
+#include "config/socket_options.h"
 
 namespace ringmain {
 
-enum class BalanceMethod { kRoundRobin, kLeastConnections };
-enum class HealthCheckType { kTcp };
+enum class BalanceMethod { kRoundRobin, kLeastConnections, kRandom, kSourceHash, kMaglev, kLeastLatency };
+enum class HealthCheckType { kTcp, kSendExpect, kHttp };
+enum class ProxyProtocolAccept { kOff, kOptional, kRequired };
+enum class ProxyProtocolSend { kOff, kV1, kV2 };
+// What an operator wants of a server; whether it is up is another matter.
+enum class ServerState : uint8_t {
+  kEnabled,
+  kDrain,     // no new sessions; those that are there go on
+  kDisabled,  // the same, and no health checks either
+};
 enum class LogFormat { kText, kJson };
 enum class LogLevel { kTrace, kDebug, kInfo, kWarn, kError };
 
 // The names used in YAML, in metrics and in the status, e.g. "round_robin".
 std::string_view ToString(BalanceMethod method);
+std::string_view ToString(ServerState state);
 std::string_view ToString(LogFormat format);
 std::string_view ToString(LogLevel level);
 
@@ -32,15 +43,55 @@ struct HealthCheckConfig {
   HealthCheckType type = HealthCheckType::kTcp;
   milliseconds interval{2000};
   milliseconds timeout{1000};
+  milliseconds fast_interval{0};  // while results contradict the state; 0: `interval`
   uint32_t rise = 2;  // consecutive successes until up
   uint32_t fall = 3;  // consecutive failures until down
+  uint32_t jitter_percent = 10;  // each interval is so much longer or shorter at most
+  bool start_up = true;          // a server that was never checked is up
+  std::optional<SocketAddress> address;  // checked instead of the server's own
+  std::optional<uint16_t> port;          // checked instead of the server's own
+  bool send_proxy_protocol = false;      // as sessions begin: the upstream's send_proxy_protocol, with LOCAL or UNKNOWN
+  // kSendExpect: bytes to send, if any; then what has to come: these bytes, anywhere, or a match of this pattern (RE2). Not both.
+  std::string send;
+  std::string expect;
+  std::string expect_pattern;
+  // kHttp: HTTP/1.0 with this request, answered by one of these.
+  std::string method = "GET";
+  std::string path = "/";
+  std::string host;  // empty: the server's address
+  struct StatusRange {
+    uint32_t first = 200;
+    uint32_t last = 399;
+    bool operator==(const StatusRange&) const = default;
+  };
+  std::vector<StatusRange> statuses{{}};
   bool operator==(const HealthCheckConfig&) const = default;
 };
 
 struct ServerConfig {
   SocketAddress address;
   uint32_t weight = 1;  // 1 to 256
+  bool backup = false;  // picked only when no other can be
+  std::optional<uint32_t> max_connections;
+  ServerState state = ServerState::kEnabled;
   bool operator==(const ServerConfig&) const = default;
+};
+
+// A server that fails in use is left out for a while.
+struct EjectionConfig {
+  uint32_t consecutive_failures = 5;   // of connects
+  bool count_early_ends = false;       // connections that the server ends before a byte was passed count as failures
+  milliseconds time{10000};            // of the first; each further one is longer by as much
+  milliseconds max_time{300000};
+  uint32_t max_ejected_percent = 50;   // of the servers; one may always be
+  bool operator==(const EjectionConfig&) const = default;
+};
+
+// Connects beyond the first of each session, over all sessions of an upstream.
+struct RetryBudgetConfig {
+  uint32_t percent = 20;    // of the first connects
+  uint32_t per_second = 10; // always allowed
+  bool operator==(const RetryBudgetConfig&) const = default;
 };
 
 struct UpstreamConfig {
@@ -48,6 +99,17 @@ struct UpstreamConfig {
   BalanceMethod balance = BalanceMethod::kRoundRobin;
   milliseconds connect_timeout{2000};  // per try
   uint32_t connect_tries = 3;          // distinct servers, 1 to kMaxConnectTries
+  milliseconds connect_total_timeout{0};  // all tries together; 0 is off
+  std::optional<RetryBudgetConfig> retry_budget;
+  milliseconds slow_start{0};  // a server that comes up gets its full weight after so long; 0 is off
+  // When every server is at its max_connections, so many clients wait, each so long at most.
+  uint32_t max_queue = 1024;
+  milliseconds queue_timeout{10000};
+  std::optional<EjectionConfig> ejection;
+  uint32_t panic_threshold_percent = 0;  // with fewer servers up than that, health is ignored; 0 is off
+  ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
+  bool transparent = false;  // connections to servers come from the client's address
+  SocketOptions socket;      // of connections to servers
   std::optional<HealthCheckConfig> health_check;
   // Connections to servers are made from these in turn (port 0); none: the kernel chooses. Distinct, at most kMaxSourceAddresses, and if
   // there are any, one at least of the family of each server that is not unix.
@@ -56,6 +118,41 @@ struct UpstreamConfig {
   milliseconds close_removed_after{0};
   std::vector<ServerConfig> servers;  // at least one, at most kMaxServers, addresses distinct
   bool operator==(const UpstreamConfig&) const = default;
+};
+
+// So many at once and so many a second.
+struct RateConfig {
+  uint32_t per_second = 0;
+  uint32_t burst = 0;
+  bool operator==(const RateConfig&) const = default;
+};
+
+struct AccessRule {
+  bool allow = true;
+  Network network;
+  bool operator==(const AccessRule&) const = default;
+};
+
+// Limits for each address that clients come from.
+struct PerSourceConfig {
+  std::optional<uint32_t> max_connections;
+  std::optional<RateConfig> accept_rate;
+  uint32_t ipv6_prefix = 64;  // IPv6 addresses with so many bits in common are one source
+  bool operator==(const PerSourceConfig&) const = default;
+};
+
+// Bytes a second, by direction (to the server, to the client); 0 is off.
+struct BandwidthConfig {
+  uint64_t to_server = 0;
+  uint64_t to_client = 0;
+  bool operator==(const BandwidthConfig&) const = default;
+};
+
+struct ProxyProtocolConfig {
+  ProxyProtocolAccept accept = ProxyProtocolAccept::kOff;
+  std::vector<Network> from;   // others are taken as they come, without a header; empty: everybody may send one
+  milliseconds timeout{5000};  // until the header is there
+  bool operator==(const ProxyProtocolConfig&) const = default;
 };
 
 struct ListenerConfig {
@@ -67,6 +164,17 @@ struct ListenerConfig {
   milliseconds half_closed_timeout{300000};  // without a byte; 0 is off
   seconds keepalive{30};                     // idle time before the first TCP keep-alive probe; 0 is off
   uint32_t backlog = 4096;
+  milliseconds client_idle_timeout{0};  // without a byte from the client; off
+  milliseconds server_idle_timeout{0};  // without a byte from the server; off
+  milliseconds max_lifetime{0};         // off
+  uint32_t lifetime_jitter_percent = 10;  // each session's is shorter by up to so much
+  std::vector<AccessRule> access;       // the first that fits decides; none: allowed
+  std::optional<RateConfig> accept_rate;
+  PerSourceConfig per_source;
+  BandwidthConfig session_bandwidth;    // of each session
+  BandwidthConfig bandwidth;            // of all sessions together
+  ProxyProtocolConfig proxy_protocol;
+  SocketOptions socket;                 // of listening sockets and clients
   bool operator==(const ListenerConfig&) const = default;
 };
 

@@ -14,9 +14,20 @@ struct Named {
   E value;
 };
 
-inline constexpr std::array<Named<BalanceMethod>, 2> kBalanceNames{
-    {{"round_robin", BalanceMethod::kRoundRobin}, {"least_connections", BalanceMethod::kLeastConnections}}};
-inline constexpr std::array<Named<HealthCheckType>, 1> kHealthCheckTypeNames{{{"tcp", HealthCheckType::kTcp}}};
+inline constexpr std::array<Named<BalanceMethod>, 6> kBalanceNames{{{"round_robin", BalanceMethod::kRoundRobin},
+                                                                    {"least_connections", BalanceMethod::kLeastConnections},
+                                                                    {"random", BalanceMethod::kRandom},
+                                                                    {"source_hash", BalanceMethod::kSourceHash},
+                                                                    {"maglev", BalanceMethod::kMaglev},
+                                                                    {"least_latency", BalanceMethod::kLeastLatency}}};
+inline constexpr std::array<Named<ServerState>, 3> kServerStateNames{
+    {{"enabled", ServerState::kEnabled}, {"drain", ServerState::kDrain}, {"disabled", ServerState::kDisabled}}};
+inline constexpr std::array<Named<HealthCheckType>, 3> kHealthCheckTypeNames{
+    {{"tcp", HealthCheckType::kTcp}, {"send_expect", HealthCheckType::kSendExpect}, {"http", HealthCheckType::kHttp}}};
+inline constexpr std::array<Named<ProxyProtocolAccept>, 3> kProxyProtocolAcceptNames{
+    {{"off", ProxyProtocolAccept::kOff}, {"optional", ProxyProtocolAccept::kOptional}, {"required", ProxyProtocolAccept::kRequired}}};
+inline constexpr std::array<Named<ProxyProtocolSend>, 3> kProxyProtocolSendNames{
+    {{"off", ProxyProtocolSend::kOff}, {"v1", ProxyProtocolSend::kV1}, {"v2", ProxyProtocolSend::kV2}}};
 inline constexpr std::array<Named<LogFormat>, 2> kLogFormatNames{
     {{"text", LogFormat::kText}, {"json", LogFormat::kJson}}};
 inline constexpr std::array<Named<LogLevel>, 5> kLogLevelNames{{{"trace", LogLevel::kTrace},
