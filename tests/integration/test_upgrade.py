@@ -259,8 +259,8 @@ def test_the_service_manager_follows(own, launch, upgraded, tmp_path):
 
     proxy = launch(settings_for([server.address], tmp_path), env={"NOTIFY_SOCKET": f"{tmp_path}/notify"}).wait_ready()
     assert told() == ["READY=1"]
-    proxy.signal(signal.SIGHUP)
     before = time.monotonic_ns() // 1000
+    proxy.signal(signal.SIGHUP)
     state, stamp = told()
     assert state == "RELOADING=1" and 0 <= int(stamp.removeprefix("MONOTONIC_USEC=")) - before < 10_000_000
     assert told() == ["READY=1"]
