@@ -29,7 +29,7 @@ namespace ringmain {
 struct ServerLayout {
   std::shared_ptr<const Server> server;
   std::shared_ptr<const ServerMetrics> metrics;
-  uint32_t weight = 0;
+  ServerConfig config;
   bool draining = false;
 };
 struct UpstreamLayout {
@@ -67,6 +67,16 @@ struct ReloadResult {
   std::vector<std::string> errors;
 };
 
+// What is to change of one server, until it is changed again or the configuration says something else of it.
+struct ServerChange {
+  std::string upstream;
+  std::string server;  // its address, as in the status
+  bool reset = false;  // first back to what the configuration says
+  std::optional<ServerState> state;
+  std::optional<uint32_t> weight;
+  std::optional<std::optional<uint32_t>> max_connections;
+};
+
 // What the admin side may see. Everything pointed to outlives the server; every function may be called by several threads at once.
 struct AdminView {
   std::function<std::shared_ptr<const Layout>()> layout;  // the one that holds now
@@ -79,6 +89,8 @@ struct AdminView {
   const std::atomic<bool>* draining = nullptr;
   std::function<SessionList(uint32_t most)> list_sessions;  // may take a second or so
   std::function<ReloadResult()> reload;                     // may take a second or so
+  // The same. kFailed: there is no such server.
+  std::function<ReloadResult(const ServerChange&)> change_server;
 };
 
 // Sessions in a status, unless `?sessions=` says otherwise, and at most.

@@ -46,7 +46,7 @@ class CivetwebServer final : public HttpServer {
   static int OnLogMessage(const mg_connection* connection, const char* message);
 
   absl::Status CheckAddress() const;
-  HttpResponse Handle(const mg_connection* connection) const;
+  HttpResponse Handle(mg_connection* connection) const;
   void TakeLogMessage(const char* message);
 
   const std::string section_;
@@ -180,7 +180,20 @@ CivetwebServer::~CivetwebServer() {
   stopper.join();
 }
 
-HttpResponse CivetwebServer::Handle(const mg_connection* connection) const {
+// Takes the body off the connection.
+void ReadBody(mg_connection* connection, HttpRequest& request) {
+  request.body.resize(kMostBody + 1);
+  size_t length = 0;
+  while (length < request.body.size()) {
+    int n = mg_read(connection, request.body.data() + length, request.body.size() - length);
+    if (n <= 0) break;
+    length += static_cast<size_t>(n);
+  }
+  request.body.resize(length);
+  request.body_too_long = length > kMostBody;
+}
+
+HttpResponse CivetwebServer::Handle(mg_connection* connection) const {
   const mg_request_info* info = mg_get_request_info(connection);
   auto header = [&](const char* name) {
     const char* value = mg_get_header(connection, name);
@@ -191,8 +204,10 @@ HttpResponse CivetwebServer::Handle(const mg_connection* connection) const {
                       .query = info->query_string == nullptr ? "" : info->query_string,
                       .host = header("Host"),
                       .content_type = header("Content-Type"),
+                      .body = "",
                       .bound = listen_};
   request.bound.set_port(static_cast<uint16_t>(info->server_port));
+  if (request.method == "POST") ReadBody(connection, request);
   return handler_(request);
 }
 

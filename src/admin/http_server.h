@@ -24,12 +24,16 @@ inline constexpr int kHttpFileDescriptors = 1 + 2 * kHttpThreads + kHttpQueue + 
 inline constexpr std::chrono::seconds kHttpTimeout{
     5};  // for the headers, and for each wait for the client to take more of a body
 
+inline constexpr size_t kMostBody = 64 << 10;
+
 struct HttpRequest {
   std::string method;
   std::string path;          // decoded, without query and dot segments
   std::string query;         // as it came, without the question mark
   std::string host;          // the header; empty if there is none
   std::string content_type;  // the header; empty if there is none
+  std::string body;          // of a POST, if it is not too long
+  bool body_too_long = false;  // more than kMostBody
   SocketAddress bound;       // the address this server is bound to
 };
 

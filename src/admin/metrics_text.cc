@@ -101,6 +101,11 @@ void AddUpstreams(const Layout& layout, Families& families) {
       AddGauge(families, "ringmain_server_up", "1 if the server may be chosen, 0 if health checks found it down.");
   auto& active =
       AddGauge(families, "ringmain_server_connections_active", "Connections to the server, connecting or established.");
+  auto& ejected = AddGauge(families, "ringmain_server_ejected", "1 while the server is left out because it failed in use.");
+  auto& ejections = AddCounter(families, "ringmain_server_ejections_total", "Times the server was left out because it failed in use.");
+  auto& queued = AddGauge(families, "ringmain_upstream_queued", "Clients that wait for room on a server.");
+  auto& panic = AddGauge(families, "ringmain_upstream_panic", "1 while fewer servers are up than panic_threshold, and health is ignored.");
+  TimePoint now = Clock::now();
   auto& connects = AddCounter(families, "ringmain_server_connects_total", "Successful connects to the server.");
   auto& failures =
       AddCounter(families, "ringmain_server_connect_failures_total", "Failed connects to the server, by reason.");
@@ -111,6 +116,9 @@ void AddUpstreams(const Layout& layout, Families& families) {
     AddSample(
         connect, {name},
         metrics.cells.size(), [&](size_t i) -> const auto& { return metrics.cells[i].connect_duration; });
+    const std::shared_ptr<ConnectQueue>& queue = upstream.upstream->queue();
+    AddSample(queued, {name}, queue != nullptr ? queue->waiting() : 0);
+    AddSample(panic, {name}, upstream.upstream->Panics(now));
     for (const ServerLayout& one : upstream.servers) {
       const ServerMetrics& server = *one.metrics;
       const Labels labels{name, {"server", server.name}};
@@ -121,6 +129,8 @@ void AddUpstreams(const Layout& layout, Families& families) {
       };
       AddSample(up, labels, one.server->up());
       AddSample(active, labels, one.server->active());
+      AddSample(ejected, labels, one.server->ejected(now));
+      AddSample(ejections, labels, Sum(server.cells, [](const ServerCells& c) { return c.ejections.value(); }));
       AddSample(connects, labels, Sum(server.cells, [](const ServerCells& c) { return c.connects.value(); }));
       for (size_t i = 0; i < kConnectFailures; ++i) {
         AddSample(failures, with("reason", kConnectFailureNames[i]),

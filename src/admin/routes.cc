@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "admin/server_change.h"
 
 namespace ringmain {
 namespace {
@@ -63,6 +64,18 @@ HttpResponse Reload(const AdminView& view, const HttpRequest&) {
           .content_type = "application/json; charset=utf-8"};
 }
 
+// An upstream or a server that is not there is the answer to a question about one thing: 404.
+HttpResponse ChangeServer(const AdminView& view, const HttpRequest& request) {
+  if (request.body_too_long) return {.status = 413, .body = absl::StrCat("the body is longer than ", kMostBody, " bytes\n")};
+  absl::StatusOr<ServerChange> change = ParseServerChange(request.body);
+  if (!change.ok()) return {.status = 400, .body = absl::StrCat(change.status().message(), "\n")};
+  ReloadResult result = view.change_server(*change);
+  static constexpr std::array<int, 4> kStatus = {200, 200, 404, 409};
+  return {.status = kStatus.at(static_cast<size_t>(result.outcome)),
+          .body = RenderReloadJson(result),
+          .content_type = "application/json; charset=utf-8"};
+}
+
 struct Page {
   std::string_view path;
   bool on_metrics_listener;
@@ -80,8 +93,9 @@ struct Action {
   std::string_view path;
   HttpResponse (*post)(const AdminView&, const HttpRequest&);
 };
-constexpr std::array<Action, 1> kActions = {{
+constexpr std::array<Action, 2> kActions = {{
     {"/api/v1/reload", &Reload},
+    {"/api/v1/servers", &ChangeServer},
 }};
 
 }  // namespace

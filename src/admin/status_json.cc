@@ -45,7 +45,7 @@ Json Listener(const ListenerLayout& listener) {
           {"closed", closed}};
 }
 
-Json ServerStatus(const ServerLayout& layout, bool health_checked) {
+Json ServerStatus(const ServerLayout& layout, bool health_checked, TimePoint now) {
   const Server& server = *layout.server;
   const PerWorker<ServerCells>& cells = layout.metrics->cells;
   Json failures = Json::object();
@@ -55,8 +55,13 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked) {
   }
   return {{"address", server.name()},
           {"state", State(layout.draining)},
-          {"weight", layout.weight},
+          {"configured_state", std::string(ToString(layout.config.state))},
+          {"weight", layout.config.weight},
+          {"backup", layout.config.backup},
+          {"max_connections", layout.config.max_connections ? Json(*layout.config.max_connections) : Json(nullptr)},
           {"up", server.up()},
+          {"ejected", server.ejected(now)},
+          {"ejections_total", Sum(cells, [](const ServerCells& c) { return c.ejections.value(); })},
           {"health_checked", health_checked && !layout.draining},
           {"connections_active", server.active()},
           {"connects_total", Sum(cells, [](const ServerCells& c) { return c.connects.value(); })},
@@ -66,8 +71,15 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked) {
 Json UpstreamStatus(const UpstreamLayout& layout) {
   const UpstreamConfig& config = layout.upstream->config();
   Json servers = Json::array();
-  for (const ServerLayout& server : layout.servers) servers.push_back(ServerStatus(server, config.health_check.has_value()));
-  return {{"name", config.name}, {"balance", std::string(ToString(config.balance))}, {"servers", servers}};
+  TimePoint now = Clock::now();
+  for (const ServerLayout& server : layout.servers)
+    servers.push_back(ServerStatus(server, config.health_check.has_value() && server.config.state != ServerState::kDisabled, now));
+  const std::shared_ptr<ConnectQueue>& queue = layout.upstream->queue();
+  return {{"name", config.name},
+          {"balance", std::string(ToString(config.balance))},
+          {"queued", queue != nullptr ? queue->waiting() : 0},
+          {"panic", layout.upstream->Panics(now)},
+          {"servers", servers}};
 }
 
 Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {

@@ -7,6 +7,7 @@
 
 namespace ringmain {
 
-std::unique_ptr<const Balancer> MakeBalancer(BalanceMethod method);
+// For an upstream of this configuration.
+std::unique_ptr<const Balancer> MakeBalancer(const UpstreamConfig& config);
 
 }  // namespace ringmain

@@ -16,7 +16,7 @@ class RoundRobin final : public Balancer {
   // picked.
   static constexpr size_t kMaxTurns = 4096;
 
-  std::optional<uint16_t> Pick(Upstream& upstream, std::span<const uint16_t> tried) const override;
+  std::optional<uint16_t> Pick(Upstream& upstream, const Candidates& candidates) const override;
 };
 
 }  // namespace ringmain

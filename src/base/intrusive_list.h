@@ -21,6 +21,7 @@ class IntrusiveList {
  public:
   bool empty() const { return head_ == nullptr; }
   size_t size() const { return size_; }
+  T* front() const { return head_; }  // null when empty
 
   // REQUIRES: not in a list that uses the same link.
   void PushBack(T& element) {

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "base/hash.h"
 
 namespace ringmain {
 namespace {
@@ -43,6 +44,11 @@ HostBytes HostBytesOf(const SocketAddress& address) {
     std::memcpy(host.bytes.data(), ip.s6_addr + (16 - host.size), host.size);
   }
   return host;
+}
+
+uint64_t HashOfSource(const SocketAddress& address) {
+  HostBytes host = HostBytesOf(address);
+  return HashOf({reinterpret_cast<const char*>(host.bytes.data()), host.size});
 }
 
 absl::StatusOr<Network> Network::Parse(std::string_view text) {

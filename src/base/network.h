@@ -38,5 +38,7 @@ struct HostBytes {
   size_t size = 0;
 };
 HostBytes HostBytesOf(const SocketAddress& address);
+// The same in every process (base/hash.h); the port does not matter. All unix addresses have one.
+uint64_t HashOfSource(const SocketAddress& address);
 
 }  // namespace ringmain

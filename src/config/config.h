@@ -68,6 +68,14 @@ struct HealthCheckConfig {
   bool operator==(const HealthCheckConfig&) const = default;
 };
 
+// What operators change of a server while it runs.
+struct ServerSettings {
+  ServerState state = ServerState::kEnabled;
+  uint32_t weight = 1;
+  std::optional<uint32_t> max_connections;
+  bool operator==(const ServerSettings&) const = default;
+};
+
 struct ServerConfig {
   SocketAddress address;
   uint32_t weight = 1;  // 1 to 256

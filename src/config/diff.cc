@@ -20,12 +20,19 @@ std::string Text(const SocketAddress& value) { return value.ToString(); }
 std::string Text(uint32_t value) { return absl::StrCat(value); }
 std::string Text(bool value) { return value ? "on" : "off"; }
 std::string Text(BalanceMethod value) { return std::string(ToString(value)); }
+std::string Text(ServerState value) { return std::string(ToString(value)); }
 std::string Text(LogLevel value) { return std::string(ToString(value)); }
 std::string Text(LogFormat value) { return std::string(ToString(value)); }
 std::string Text(const HealthCheckConfig& value) {
   return absl::StrCat(std::string(NameOf(kHealthCheckTypeNames, value.type)), " interval ", Text(value.interval), " timeout ",
                       Text(value.timeout), " rise ", value.rise, " fall ", value.fall);
 }
+std::string Text(const EjectionConfig& value) {
+  return absl::StrCat("after ", value.consecutive_failures, " failures for ", Text(value.time), " to ", Text(value.max_time), " of ",
+                      FormatPercent(value.max_ejected_percent), " at most", value.count_early_ends ? ", early ends too" : "");
+}
+// A percentage of which zero is off.
+std::string PercentOrOff(uint32_t value) { return value == 0 ? "off" : FormatPercent(value); }
 std::string Text(const std::vector<SocketAddress>& values) {
   if (values.empty()) return "none";
   return absl::StrJoin(values, ", ", [](std::string* out, const SocketAddress& value) {
@@ -40,12 +47,12 @@ class Differences {
   void Add(const std::string& what) { list_.push_back(where_ + what); }
 
   template <typename T>
-  void Compare(const char* name, const T& before, const T& after) {
+  void Compare(const std::string& name, const T& before, const T& after) {
     if (!(before == after)) Add(absl::StrCat(name, " ", Text(before), " -> ", Text(after)));
   }
   // `none` is what the absence of a value is called.
   template <typename T>
-  void Compare(const char* name, const std::optional<T>& before, const std::optional<T>& after, const char* none) {
+  void Compare(const std::string& name, const std::optional<T>& before, const std::optional<T>& after, const char* none) {
     auto text = [none](const std::optional<T>& value) { return value.has_value() ? Text(*value) : none; };
     if (before != after) Add(absl::StrCat(name, " ", text(before), " -> ", text(after)));
   }
@@ -95,11 +102,20 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("connect_timeout", before.connect_timeout, after.connect_timeout);
   differences.Compare("connect_tries", before.connect_tries, after.connect_tries);
   differences.Compare("health_check", before.health_check, after.health_check, "none");
+  differences.Compare("slow_start", before.slow_start, after.slow_start);
+  differences.Compare("max_queue", before.max_queue, after.max_queue);
+  differences.Compare("queue_timeout", before.queue_timeout, after.queue_timeout);
+  differences.Compare("ejection", before.ejection, after.ejection, "off");
+  differences.Compare("panic_threshold", PercentOrOff(before.panic_threshold_percent), PercentOrOff(after.panic_threshold_percent));
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);
   differences.Compare("close_removed_after", before.close_removed_after, after.close_removed_after);
   auto address = [](const ServerConfig& server) { return server.address.ToString(); };
   differences.Match("server ", before.servers, after.servers, address, [&](const ServerConfig& old, const ServerConfig& now) {
-    differences.Compare(absl::StrCat("server ", now.address.ToString(), " weight").c_str(), old.weight, now.weight);
+    std::string server = absl::StrCat("server ", now.address.ToString(), " ");
+    differences.Compare(server + "weight", old.weight, now.weight);
+    differences.Compare(server + "backup", old.backup, now.backup);
+    differences.Compare(server + "max_connections", old.max_connections, now.max_connections, "off");
+    differences.Compare(server + "state", old.state, now.state);
   });
   differences.In("");
 }

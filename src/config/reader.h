@@ -33,6 +33,7 @@ struct Place {
 Place PlaceOf(const YAML::Mark& mark);
 
 inline constexpr std::string_view kOff = "off";
+inline constexpr std::string_view kOn = "on";
 inline constexpr std::string_view kAuto = "auto";
 
 class ErrorList {
@@ -103,6 +104,9 @@ class MapReader {
   void TimeOrOff(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   void MicrosecondsOrOff(std::string_view key, microseconds min, microseconds max, microseconds* out);
   void SecondsOrOff(std::string_view key, seconds min, seconds max, seconds* out);
+  void Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
+  // `off` is zero.
+  void PercentOrOff(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);
   template <typename E, size_t N>
@@ -119,6 +123,9 @@ class MapReader {
     }
     AddUnknownChoice(*value, known);
   }
+
+  // Whether the key is there and is the scalar `word`.
+  bool Is(std::string_view key, std::string_view word);
 
   void Finish();
 

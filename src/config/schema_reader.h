@@ -65,6 +65,8 @@ class SchemaReader {
   // ---- Upstreams (schema_upstream.cc) ----
 
   void ReadUpstream(const Value& item);
+  void ReadBalancing(MapReader& map, UpstreamConfig& upstream);
+  void ReadEjection(const Value& value, UpstreamConfig& upstream);
   void ReadHealthCheck(const Value& section, HealthCheckConfig& check);
   void ReadSources(const Value& list, UpstreamConfig& upstream);
   void CheckSource(const Value& value, const SocketAddress& server, const UpstreamConfig& upstream);

@@ -24,12 +24,41 @@ void SchemaReader::ReadUpstream(const Value& item) {
   map.Choice("balance", kBalanceNames, &upstream.balance);
   map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
+  ReadBalancing(map, upstream);
   if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
   if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
   map.Finish();
   config_.upstreams.push_back(std::move(upstream));
+}
+
+// What becomes of clients when servers are new, full or failing.
+void SchemaReader::ReadBalancing(MapReader& map, UpstreamConfig& upstream) {
+  map.TimeOrOff("slow_start", milliseconds(1), hours(24), &upstream.slow_start);
+  map.Number("max_queue", 0, kMaxConnections, &upstream.max_queue);
+  map.TimeOrOff("queue_timeout", milliseconds(1), kMaxIdle, &upstream.queue_timeout);
+  map.PercentOrOff("panic_threshold", 1, 100, &upstream.panic_threshold_percent);
+  if (const Value* value = map.Find("ejection")) ReadEjection(*value, upstream);
+}
+
+void SchemaReader::ReadEjection(const Value& value, UpstreamConfig& upstream) {
+  if (value.node.IsScalar() && value.text() == kOff) return;
+  EjectionConfig& ejection = upstream.ejection.emplace();
+  if (value.node.IsScalar() && value.text() == kOn) return;
+  if (!value.node.IsMap()) {
+    errors_.Add(value.place, "ejection: write on, off, or a map such as { consecutive_failures: 5, time: 10s }");
+    return;
+  }
+  MapReader map(value, errors_);
+  map.Number("consecutive_failures", 1, 1000, &ejection.consecutive_failures);
+  map.Choice("count_early_ends", kOnOffNames, &ejection.count_early_ends);
+  map.Time("time", milliseconds(1), hours(24), &ejection.time);
+  map.Time("max_time", milliseconds(1), hours(24), &ejection.max_time);
+  map.Percent("max_ejected", 1, 100, &ejection.max_ejected_percent);
+  map.Finish();
+  if (ejection.max_time < ejection.time)
+    errors_.Add(value.place, "ejection: max_time is shorter than time; make it as long at least");
 }
 
 void SchemaReader::ReadHealthCheck(const Value& section, HealthCheckConfig& check) {
@@ -79,6 +108,9 @@ void SchemaReader::ReadServers(const Value& list, UpstreamConfig& upstream) {
     ServerConfig server;
     MapReader map(item, errors_);
     map.Number("weight", 1, kMaxServerWeight, &server.weight);
+    map.Choice("backup", kOnOffNames, &server.backup);
+    map.NumberOr(kOff, "max_connections", 1, kMaxConnections, &server.max_connections);
+    map.Choice("state", kServerStateNames, &server.state);
     const Value* value = map.Find("address", Need::kRequired);
     auto address = value != nullptr ? ReadAddress(*value, errors_) : std::nullopt;
     map.Finish();

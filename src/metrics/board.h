@@ -43,6 +43,7 @@ struct UpstreamCells {
 struct ServerCells {
   Counter connects;  // successful ones
   std::array<Counter, kConnectFailures> connect_failures;
+  Counter ejections;
 };
 
 // Written by the health thread.

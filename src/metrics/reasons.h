@@ -83,11 +83,12 @@ inline std::string_view ToString(RelayMode mode) { return kRelayModeNames[static
 
 // The life of a session. From any state but the last a session may go to kClosing; there is no way back.
 enum class SessionState : uint8_t {
+  kQueued,       // the client is here; every server has as many connections as it may have, so it waits
   kConnecting,   // the client is here; a server is being connected, or the last try has just failed
   kEstablished,  // both sides are connected
   kClosing,      // everything armed was asked to end; waiting for the final completions
 };
-inline constexpr std::array<std::string_view, 3> kSessionStateNames = {"connecting", "established", "closing"};
+inline constexpr std::array<std::string_view, 4> kSessionStateNames = {"queued", "connecting", "established", "closing"};
 static_assert(static_cast<size_t>(SessionState::kClosing) + 1 == kSessionStateNames.size());
 inline std::string_view ToString(SessionState state) { return kSessionStateNames[static_cast<size_t>(state)]; }
 

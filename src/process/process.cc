@@ -47,7 +47,8 @@ void KeepStandardStreams() {
 }  // namespace
 
 Process::Process(std::shared_ptr<const Config> config, RunOptions options, UniqueFd signals)
-    : config_(std::move(config)),
+    : configured_(std::move(config)),
+      config_(configured_),
       options_(std::move(options)),
       signals_(std::move(signals)),
       files_(RaiseFileLimit()),
@@ -161,6 +162,7 @@ absl::Status Process::StartAdmin() {
   view.draining = &draining_;
   view.list_sessions = [this](uint32_t most) { return workers_.ListSessions(most); };
   view.reload = [this] { return requests_.Ask(); };
+  view.change_server = [this](const ServerChange& change) { return requests_.Ask(change); };
   auto admin = AdminServer::Start(std::move(view), config_->admin_listen, config_->metrics_listen);
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);

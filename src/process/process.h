@@ -17,6 +17,7 @@
 #include "process/listen_table.h"
 #include "process/machine.h"
 #include "process/reload_requests.h"
+#include "process/server_overrides.h"
 #include "process/takeover_socket.h"
 #include "process/topology.h"
 #include "process/upgrade.h"
@@ -78,7 +79,9 @@ class Process {
   };
 
   ReloadResult Reload();
-  ReloadResult Change(std::shared_ptr<const Config> next);
+  ReloadResult Change(std::shared_ptr<const Config> configured);
+  ReloadResult BringIntoForce(std::shared_ptr<const Config> next);
+  ReloadResult ChangeServer(const ServerChange& change);
   void AnswerRequests();
   ReloadResult ReportedReload(bool quiet_if_unchanged);
   void NoteReadNow();
@@ -120,7 +123,9 @@ class Process {
   void ServeWhatWaits(const std::vector<ListenTable::Entry>& leaving);
   void LetSessionsGo();
 
-  std::shared_ptr<const Config> config_;
+  std::shared_ptr<const Config> configured_;  // as it was read
+  std::shared_ptr<const Config> config_;      // as it runs: with what was changed since
+  ServerOverrides overrides_;
   const RunOptions options_;
   const UniqueFd signals_;
   const uint64_t files_;  // limit of open files

@@ -59,11 +59,21 @@ ReloadResult Process::Reload() {
   watch_.Know(*text);
   absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, options_.config_file);
   if (!next.ok()) return Failure(next.status());
-  if (**next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
+  if (**next == *configured_) return {.outcome = ReloadResult::Outcome::kUnchanged};
   return Change(*std::move(next));
 }
 
-ReloadResult Process::Change(std::shared_ptr<const Config> next) {
+ReloadResult Process::Change(std::shared_ptr<const Config> configured) {
+  ServerOverrides overrides = overrides_;
+  overrides.KeepFor(*configured);
+  ReloadResult result = BringIntoForce(overrides.Apply(configured));
+  if (result.outcome != ReloadResult::Outcome::kReloaded) return result;
+  configured_ = std::move(configured);
+  overrides_ = std::move(overrides);
+  return result;
+}
+
+ReloadResult Process::BringIntoForce(std::shared_ptr<const Config> next) {
   ReloadResult result;
   result.changes = DescribeChanges(*config_, *next);
   uint32_t buffer_bytes = WorkerOptions(*config_).buffers.buffer_bytes;
@@ -107,11 +117,30 @@ void Process::NoteReadNow() {
   reload_cells_.last_success_epoch.Set(std::chrono::duration_cast<milliseconds>(now).count());
 }
 
+ReloadResult Process::ChangeServer(const ServerChange& change) {
+  ServerOverrides overrides = overrides_;
+  if (absl::Status status = overrides.Add(*configured_, change); !status.ok()) return Failure(status);
+  std::shared_ptr<const Config> next = overrides.Apply(configured_);
+  if (*next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
+  ReloadResult result = BringIntoForce(std::move(next));
+  if (result.outcome == ReloadResult::Outcome::kReloaded) overrides_ = std::move(overrides);
+  for (const std::string& one : result.changes) Log(LogLevel::kInfo, "changed by request: ", one);
+  for (const std::string& error : result.errors) Log(LogLevel::kError, "a change of a server failed: ", error);
+  return result;
+}
+
 void Process::AnswerRequests() {
-  std::vector<std::promise<ReloadResult>> waiting = requests_.Take();
-  if (waiting.empty()) return;
-  ReloadResult result = draining_.load(std::memory_order_relaxed) ? ReloadRequests::Ending() : ReportedReload(false);
-  for (std::promise<ReloadResult>& one : waiting) one.set_value(result);
+  std::optional<ReloadResult> reload;
+  for (ReloadRequests::Request& request : requests_.Take()) {
+    if (draining_.load(std::memory_order_relaxed)) {
+      request.answer.set_value(ReloadRequests::Ending());
+    } else if (request.change.has_value()) {
+      request.answer.set_value(ChangeServer(*request.change));
+    } else {
+      if (!reload.has_value()) reload = ReportedReload(false);
+      request.answer.set_value(*reload);
+    }
+  }
 }
 
 // ---- What may fail ----

@@ -1,10 +1,11 @@
-// ReloadRequests: where other threads ask the process thread for a reload, and wait for its result.
+// ReloadRequests: where other threads ask the process thread for a reload, or a change of a server, and wait for its result.
 #pragma once
 
 #include <sys/eventfd.h>
 
 #include <future>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,20 +19,25 @@ class ReloadRequests {
   // Readable while somebody may be waiting.
   int wake_fd() const { return wake_.get(); }
 
+  struct Request {
+    std::optional<ServerChange> change;  // none: a reload
+    std::promise<ReloadResult> answer;
+  };
+
   // Any thread. Waits.
-  ReloadResult Ask() {
+  ReloadResult Ask(std::optional<ServerChange> change = std::nullopt) {
     std::future<ReloadResult> answer;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (closed_) return Ending();
-      answer = waiting_.emplace_back().get_future();
+      answer = waiting_.emplace_back(Request{std::move(change), {}}).answer.get_future();
     }
     eventfd_write(wake_.get(), 1);
     return answer.get();
   }
 
-  // The process thread. One reload serves all that are taken together.
-  std::vector<std::promise<ReloadResult>> Take() {
+  // The process thread. One reload serves all who ask for one and are taken together.
+  std::vector<Request> Take() {
     eventfd_t count;
     eventfd_read(wake_.get(), &count);
     std::lock_guard<std::mutex> lock(mutex_);
@@ -41,7 +47,7 @@ class ReloadRequests {
   void Close() {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
-    for (std::promise<ReloadResult>& one : waiting_) one.set_value(Ending());
+    for (Request& one : waiting_) one.answer.set_value(Ending());
     waiting_.clear();
   }
 
@@ -57,7 +63,7 @@ class ReloadRequests {
  private:
   const UniqueFd wake_{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::mutex mutex_;
-  std::vector<std::promise<ReloadResult>> waiting_;
+  std::vector<Request> waiting_;
   bool closed_ = false;
 };
 

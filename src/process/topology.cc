@@ -37,8 +37,25 @@ const Entry* FindEither(const std::vector<Entry>& entries, const std::vector<Ent
 
 void Grow(const Topology::UpstreamEntry& entry, size_t workers) {
   entry.metrics->cells.Grow(workers);
+  if (entry.queue != nullptr) entry.queue->Grow(workers);
   for (const auto* servers : {&entry.servers, &entry.draining})
     for (const Topology::ServerEntry& server : *servers) server.metrics->cells.Grow(workers);
+}
+
+FrozenServer FreezeServer(const Topology::ServerEntry& entry) {
+  FrozenServer frozen = Freeze(*entry.metrics);
+  frozen.up = entry.server->up();
+  frozen.ejected_until = entry.server->ejected_until();
+  frozen.ejections = entry.server->ejections();
+  return frozen;
+}
+
+// Whether the server was configured, and enabled.
+bool TookConnections(const Topology::UpstreamEntry& entry, const std::string& server) {
+  const std::vector<ServerConfig>& configured = entry.upstream->config().servers;
+  for (size_t i = 0; i < entry.servers.size(); ++i)
+    if (entry.servers[i].metrics->name == server) return configured[i].state == ServerState::kEnabled;
+  return false;
 }
 
 }  // namespace
@@ -78,6 +95,8 @@ Topology::UpstreamEntry Topology::NextUpstream(const UpstreamConfig& config, con
   } else {
     next.metrics = std::make_shared<UpstreamMetrics>(config.name, workers);
   }
+  if (NeedsQueue(config))
+    next.queue = before != nullptr && before->queue != nullptr ? before->queue : std::make_shared<ConnectQueue>(workers);
   Upstream::Servers servers;
   for (const ServerConfig& server : config.servers) {
     std::string name = server.address.ToString();
@@ -88,6 +107,8 @@ Topology::UpstreamEntry Topology::NextUpstream(const UpstreamConfig& config, con
     } else {
       next.servers.push_back({std::make_shared<Server>(server.address), std::make_shared<ServerMetrics>(name, workers)});
     }
+    if (before != nullptr && !TookConnections(*before, name) && server.state == ServerState::kEnabled)
+      next.servers.back().server->set_started_at(now);
     servers.push_back(next.servers.back().server);
   }
   for (auto& [name, server] : old) next.draining.push_back(std::move(server));
@@ -95,7 +116,7 @@ Topology::UpstreamEntry Topology::NextUpstream(const UpstreamConfig& config, con
     next.upstream = before->upstream;
     return next;
   }
-  next.upstream = std::make_shared<Upstream>(config, MakeBalancer(config.balance), std::move(servers));
+  next.upstream = std::make_shared<Upstream>(config, MakeBalancer(config), std::move(servers), next.queue);
   if (before != nullptr) next.upstream->ContinueAfter(*before->upstream);
   return next;
 }
@@ -168,6 +189,8 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   route->half_closed_timeout = listener.config.half_closed_timeout;
   route->connect_timeout = upstream->config().connect_timeout;
   route->connect_tries = upstream->config().connect_tries;
+  route->queue_timeout = upstream->config().queue_timeout;
+  route->max_queue = upstream->config().max_queue;
   return route;
 }
 
@@ -183,6 +206,7 @@ std::vector<ProbeTarget> Topology::ProbeTargets() const {
   for (const UpstreamEntry& entry : upstreams_) {
     const std::optional<HealthCheckConfig>& check = entry.upstream->config().health_check;
     for (size_t i = 0; check.has_value() && i < entry.servers.size(); ++i) {
+      if (entry.upstream->config().servers[i].state == ServerState::kDisabled) continue;
       std::span<const SocketAddress> sources = entry.upstream->sources(i);
       targets.push_back({entry.upstream->name(), entry.servers[i].server, entry.servers[i].metrics, *check,
                          {sources.begin(), sources.end()}});
@@ -229,6 +253,7 @@ Topology Topology::Inherit(const FrozenProcess& process, size_t workers, TimePoi
         if (own.metrics->name != server.address) continue;
         Add(server, *own.metrics);
         own.server->set_up(server.up);
+        own.server->SetEjected(server.ejected_until, server.ejections);
       }
   }
   return topology;
@@ -245,7 +270,7 @@ void Topology::Freeze(FrozenProcess& process) const {
       FrozenUpstream& upstream = process.upstreams.emplace_back(ringmain::Freeze(*entry.metrics));
       for (const auto* servers : {&entry.servers, &entry.draining})
         for (const ServerEntry& server : *servers)
-          upstream.servers.push_back(ringmain::Freeze(*server.metrics, server.server->up()));
+          upstream.servers.push_back(FreezeServer(server));
     }
 }
 
@@ -280,7 +305,11 @@ std::unique_ptr<ListenerRoute> Topology::MakeAdoptedRoute(const FrozenRoute& fro
     shared.push_back(server.server);
     names->servers.push_back(server.metrics->name);
   }
-  auto own = std::make_shared<Upstream>(config, MakeBalancer(config.balance), std::move(shared));
+  if (!frozen.server.empty()) {  // nobody chooses by this one
+    config.balance = BalanceMethod::kRoundRobin;
+    config.ejection.reset();
+  }
+  auto own = std::make_shared<Upstream>(config, MakeBalancer(config), std::move(shared), upstream->queue);
   std::unique_ptr<ListenerRoute> route = RouteOf(*listener, own, upstream->metrics, servers, worker, local_ports);
   route->names = std::move(names);
   route->idle_timeout = frozen.idle_timeout;
@@ -336,8 +365,8 @@ std::shared_ptr<Layout> Topology::MakeLayout(const std::vector<std::vector<Socke
       upstream.upstream = entry.upstream;
       upstream.metrics = entry.metrics;
       for (size_t i = 0; i < entry.servers.size(); ++i)
-        upstream.servers.push_back({entry.servers[i].server, entry.servers[i].metrics, entry.upstream->weight(i), false});
-      for (const ServerEntry& server : entry.draining) upstream.servers.push_back({server.server, server.metrics, 0, true});
+        upstream.servers.push_back({entry.servers[i].server, entry.servers[i].metrics, entry.upstream->config().servers[i], false});
+      for (const ServerEntry& server : entry.draining) upstream.servers.push_back({server.server, server.metrics, {server.server->address(), 0}, true});
     }
   return layout;
 }

@@ -30,6 +30,7 @@ class Topology {
   struct UpstreamEntry {
     std::shared_ptr<Upstream> upstream;
     std::shared_ptr<UpstreamMetrics> metrics;
+    std::shared_ptr<ConnectQueue> queue;  // null if none is needed
     std::vector<ServerEntry> servers;   // in the order of the configuration; none if the upstream itself is draining
     std::vector<ServerEntry> draining;
   };

@@ -9,7 +9,7 @@ namespace {
 
 // The client never got a server: what it may have sent went nowhere, and a reset says so.
 constexpr bool IsRefusal(CloseReason reason) {
-  return reason == CloseReason::kNoServer || reason == CloseReason::kConnectFailed ||
+  return reason == CloseReason::kNoServer || reason == CloseReason::kQueueFull || reason == CloseReason::kQueueTimeout || reason == CloseReason::kConnectFailed ||
          reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles || reason == CloseReason::kClientLeft;
 }
 
@@ -35,6 +35,7 @@ void Sessions::Close(Session& session, CloseReason reason) {
   for (const Relay& relay : session.relays) session.reset |= relay.starved();  // bytes in the socket that are lost
   timers_.Cancel(session);
   starved_.Remove(session);
+  if (session.waiting.linked) LeaveQueue(session);
   if (session.connect_armed) io_.Cancel({Op::kConnect, session.generation, session.index});
   for (Relay& relay : session.relays) relay.Stop();
   FinishClose(session);
@@ -53,6 +54,7 @@ void Sessions::FinishClose(Session& session) {
     else
       io_.Close(fd);
   }
+  NoteUse(session);
   ReleaseServer(session);
   Route& route = *session.route;
   CloseReason reason = session.reason;

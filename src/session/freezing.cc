@@ -51,6 +51,7 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     frozen.kept_alive = session.kept_alive;
     frozen.reason = session.reason;
     if (!frozen.established) frozen.lost_reason = session.lost_reason;
+    if (session.state == SessionState::kQueued) frozen.queued_at = session.connect_started_at;
     frozen.client_fd = session.client_fd;
     frozen.server_fd = session.server_fd;
     frozen.accepted_at = session.accepted_at;
@@ -83,6 +84,10 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server)
   session.leave_at = frozen.leave_at;
   session.relay(Direction::kToServer).SetSource(frozen.client_fd);
   session.relay(Direction::kToClient).SetSink(frozen.client_fd);
+  if (frozen.queued_at != TimePoint::max()) {
+    session.state = SessionState::kQueued;
+    session.connect_started_at = frozen.queued_at;
+  }
   route.listener_cells->active.Add(1);
   cells_.sessions.Add(1);
   bool whole = true;
@@ -108,6 +113,7 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server)
 
 void Sessions::Thaw() {
   frozen_ = false;
+  ThawQueues();
   pool_.ForEach([&](Session& session) {
     if (session.state == SessionState::kClosing) return;
     Touch(session);
@@ -125,6 +131,7 @@ void Sessions::LetGo() {
       for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(-1);
     timers_.Cancel(session);
     starved_.Remove(session);
+    if (session.waiting.linked) LeaveQueue(session);
     dirty_.Remove(session);
     lively_.Remove(session);
     ReleaseServer(session);

@@ -72,11 +72,13 @@ bool Sessions::ReplaceServer(Session& session) {
     for (size_t i = 0; i < route->upstream->size(); ++i)
       if (&route->upstream->server(i) == &lost) tried[tries++] = static_cast<uint16_t>(i);
   }
-  std::optional<uint16_t> picked = route->upstream->Pick({tried.data(), tries});
+  TimePoint now = io_.Now();
+  std::optional<uint16_t> picked = PickServer(session, *route, {tried.data(), tries}, now).server;
   if (!picked.has_value()) return false;
   bool reset = session.lost_events[1] == RelayEvent::kSourceReset || session.lost_events[0] != RelayEvent::kNone;
   before.servers[session.server()].cells->connect_failures[static_cast<size_t>(ConnectFailure::kLost)].Add();
   observer_.OnConnectFailed(before, session.server(), ConnectFailure::kLost, reset ? ECONNRESET : 0);
+  if (before.upstream->counts_early_ends()) NoteFailure(session, now);
   ReleaseServer(session);
   if (session.passed) io_.EndForAll(session.server_fd, reset);
   io_.Close(std::exchange(session.server_fd, -1));
@@ -88,13 +90,12 @@ bool Sessions::ReplaceServer(Session& session) {
   session.lost_events = {};
   session.lost_reason = reset ? CloseReason::kServerReset : CloseReason::kServerClosed;
   session.server_lost = session.kept_alive = false;
-  session.state = SessionState::kConnecting;
   --before.sessions;
   ++route->sessions;
   session.route = route;
   session.tried = tried;
   session.tries = tries;
-  ConnectTo(session, *picked);
+  ConnectTo(session, *picked, now);
   return true;
 }
 

@@ -34,6 +34,8 @@ struct Route {
   std::vector<RouteServer> servers;  // by server index; their `sources` change
   seconds keepalive{};         // of the server's side, idle time before the first probe; zero is off
   Duration connect_timeout{};  // per try
+  Duration queue_timeout{};    // zero is off
+  uint32_t max_queue = 0;
   uint32_t connect_tries = 1;
   Duration idle_timeout{};         // zero is off
   Duration half_closed_timeout{};  // zero is off
@@ -90,15 +92,18 @@ struct Session : TimerWheel::Timer {
   uint16_t source = 0;      // the index of the source address of the current connect
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
+  ListLink<Session> waiting;  // linked: in the queue of its upstream; SessionState::kQueued
   TimePoint accepted_at{};
-  TimePoint connect_started_at{};
-  TimePoint leave_at = TimePoint::max();  // while connecting: when a client that ended its stream is taken for gone
+  TimePoint connect_started_at{};  // queued: since when it waits
+  TimePoint leave_at = TimePoint::max();  // queued or connecting: when a client that ended its stream is taken for gone
   std::array<Swept, 2> swept{};           // by Direction
   uint64_t quiet_bytes = 0;               // bytes moved until the last check
   std::array<RelayEvent, 2> lost_events{};  // while `server_lost`: how the server ended, by Direction
   uint8_t quiet_checks = 0;               // checks in a row that saw no byte
 
   uint16_t server() const { return tried[tries - 1u]; }  // REQUIRES: tries > 0
+  // No server is connected yet, or not any more.
+  bool without_server() const { return state == SessionState::kQueued || state == SessionState::kConnecting; }
 };
 static_assert(sizeof(Session) <= 448, "an idle session stays far below one KiB: seven cache lines, two of them written per message");
 

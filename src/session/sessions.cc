@@ -101,6 +101,7 @@ void Sessions::Handle(const Completion& completion) {
 
 void Sessions::Flush() {
   if (!frozen_) PumpAll();
+  if (serve_queues_) ServeQueues();
   const BufferPool& buffers = env_.buffers;
   cells_.buffers_held.Set(buffers.held());
   cells_.buffers.Set(buffers.total());
@@ -112,7 +113,7 @@ void Sessions::PumpAll() {
   env_.direct_budget = direct_turn_bytes_;
   for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
     Session* session = dirty_.PopFront();
-    if (session->state == SessionState::kClosing) continue;
+    if (session->state == SessionState::kClosing || session->state == SessionState::kQueued) continue;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       if (session->server_lost && direction == Direction::kToClient) continue;
       Counter& bytes = session->route->listener_cells->bytes[static_cast<size_t>(direction)];
@@ -171,21 +172,39 @@ void Sessions::FeedStarved() {
 
 void Sessions::StartConnect(Session& session, CloseReason last_failure) {
   if (frozen_) return;  // Thaw comes back to it
-  std::optional<uint16_t> picked = session.route->upstream->Pick({session.tried.data(), session.tries});
-  if (!picked.has_value()) {
+  TimePoint now = io_.Now();
+  const Route& route = *session.route;
+  const ConnectQueue* queue = route.upstream->queue().get();
+  std::span<const uint16_t> tried{session.tried.data(), session.tries};
+  bool others_wait = queue != nullptr && queue->waiting() > 0;  // they came before
+  PickResult picked;
+  if (others_wait)
+    picked.full = route.upstream->MayPick({tried, 0, now});
+  else
+    picked = PickServer(session, route, tried, now);
+  if (picked.server.has_value())
+    ConnectTo(session, *picked.server, now);
+  else if (picked.full)
+    Queue(session, now);
+  else
     WithoutServer(session, last_failure);
-    return;
-  }
-  ConnectTo(session, *picked);
+}
+
+PickResult Sessions::PickServer(const Session& session, const Route& route, std::span<const uint16_t> tried, TimePoint now) {
+  PickRequest request{tried, 0, now};
+  if (route.upstream->balancer().needs_source())
+    if (std::optional<SocketAddress> client = io_.PeerAddress(session.client_fd)) request.source = HashOfSource(*client);
+  return route.upstream->Pick(request);
 }
 
 // REQUIRES: a connection is reserved on the server.
-void Sessions::ConnectTo(Session& session, uint16_t server) {
+void Sessions::ConnectTo(Session& session, uint16_t server, TimePoint now) {
+  session.state = SessionState::kConnecting;
   session.tried[session.tries++] = server;
   session.has_server = true;
   session.connect_timed_out = false;
-  session.connect_started_at = io_.Now();
-  ConnectFromNextSource(session, session.connect_started_at);
+  session.connect_started_at = now;
+  ConnectFromNextSource(session, now);
 }
 
 // Source addresses that this machine does not have are passed over at once.
@@ -268,6 +287,7 @@ void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int er
   session.connect_timed_out = failure == ConnectFailure::kTimeout;
   route.servers[session.server()].cells->connect_failures[static_cast<size_t>(failure)].Add();
   observer_.OnConnectFailed(route, session.server(), failure, error);
+  NoteFailure(session, io_.Now());
   ReleaseServer(session);
   if (session.server_fd >= 0) io_.Close(session.server_fd);
   session.server_fd = -1;
@@ -290,6 +310,9 @@ void Sessions::Establish(Session& session) {
   TimePoint now = io_.Now();
   route.upstream_cells->connect_duration.Observe(now - session.connect_started_at);
   route.servers[session.server()].cells->connects.Add();
+  if (route.upstream->balancer().needs_latency())
+    route.upstream->server(session.server()).ObserveConnect(now - session.connect_started_at, now);
+  if (!route.upstream->counts_early_ends()) route.upstream->Succeeded(session.server(), now);
   session.state = SessionState::kEstablished;
   session.last_byte_at = now;
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
@@ -302,7 +325,33 @@ void Sessions::Establish(Session& session) {
 void Sessions::ReleaseServer(Session& session) {
   if (!session.has_server) return;
   session.has_server = false;
-  session.route->upstream->server(session.server()).Release();
+  Upstream& upstream = *session.route->upstream;
+  upstream.server(session.server()).Release();
+  if (upstream.queue() == nullptr) return;
+  std::optional<uint32_t> next = upstream.queue()->Next();
+  if (!next.has_value()) return;
+  if (*next == worker())
+    serve_queues_ = true;
+  else
+    observer_.OnTurnInQueue(*next);
+}
+
+// The connect, or a server that was of no use, speaks against the server; it is not used any more, or cannot be used yet.
+void Sessions::NoteFailure(const Session& session, TimePoint now) {
+  Upstream& upstream = *session.route->upstream;
+  uint16_t server = session.server();
+  // What was waited for in vain counts in full.
+  if (upstream.balancer().needs_latency()) upstream.server(server).ObserveConnect(session.route->connect_timeout, now);
+  if (std::optional<Duration> time = upstream.Failed(server, now)) observer_.OnEjected(*session.route, server, *time);
+}
+
+// Where early ends count, the end of a session tells whether its server was of use.
+void Sessions::NoteUse(const Session& session) {
+  if (!session.has_server || session.server_fd < 0 || !session.route->upstream->counts_early_ends()) return;
+  if (session.relays[1].received() > 0)
+    session.route->upstream->Succeeded(session.server(), io_.Now());
+  else if (session.reason == CloseReason::kServerReset || session.reason == CloseReason::kServerClosed)
+    NoteFailure(session, io_.Now());
 }
 
 // ---- Ends of streams ----
@@ -336,7 +385,7 @@ void Sessions::ActOn(Session& session, Direction direction, RelayEvent event) {
 
 void Sessions::OnSourceEnded(Session& session, Direction direction, bool reset) {
   bool client = direction == Direction::kToServer;
-  if (session.state == SessionState::kConnecting) {
+  if (session.without_server()) {
     // Only the client has a relay that receives yet.
     if (reset) {
       Close(session, CloseReason::kClientLeft);
@@ -397,7 +446,14 @@ void Sessions::PassEnds(Session& session) {
 // ---- Timers ----
 
 void Sessions::ScheduleConnectTimer(Session& session) {
-  timers_.Schedule(session, std::min(session.connect_started_at + session.route->connect_timeout, session.leave_at));
+  const Route& route = *session.route;
+  Duration timeout = session.state == SessionState::kQueued ? route.queue_timeout : route.connect_timeout;
+  TimePoint deadline = timeout.count() != 0 ? session.connect_started_at + timeout : TimePoint::max();
+  deadline = std::min(deadline, session.leave_at);
+  if (deadline != TimePoint::max())
+    timers_.Schedule(session, deadline);
+  else
+    timers_.Cancel(session);
 }
 
 void Sessions::StartQuietTimer(Session& session, TimePoint now) {
@@ -411,9 +467,11 @@ void Sessions::StartQuietTimer(Session& session, TimePoint now) {
 }
 
 void Sessions::OnTimer(Session& session, TimePoint now) {
-  if (session.state == SessionState::kConnecting) {
+  if (session.without_server()) {
     if (now >= session.leave_at) {
       Close(session, CloseReason::kClientLeft);
+    } else if (session.state == SessionState::kQueued) {
+      WithoutServer(session, CloseReason::kQueueTimeout);
     } else if (session.connect_armed && !session.connect_timed_out) {
       session.connect_timed_out = true;
       io_.Cancel({Op::kConnect, session.generation, session.index});

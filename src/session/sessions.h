@@ -1,10 +1,11 @@
 // Sessions: all sessions of one worker, and every rule of their life.
 //
 //   Open ─► kConnecting ──► kEstablished ──► kClosing ──► freed
-//               │        ▲  │                        │
-//               │        └──┘ the server is replaced │
-//               └── no server, limits, client gone ──┘
+//            ▲  │        ▲  │                        │
+//            │  │        └──┘ the server is replaced │
+//   kQueued ◄┘  └── no server, limits, client gone ──┘
 //
+// A client for whom no server has room waits in a queue, and nothing is read from it meanwhile (queueing.cc).
 // A server that ends before a byte was passed either way is replaced by another, as one that refuses the connection is (replacing.cc).
 // Closing is: ask every armed operation to end, wait for the final completion of each, close the sockets, free the slot. Ends of
 // streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut and
@@ -14,6 +15,7 @@
 #pragma once
 
 #include <functional>
+#include <list>
 #include <optional>
 
 #include "base/intrusive_list.h"
@@ -36,6 +38,10 @@ class SessionObserver {
   // No connection to the server could be made from this source address: this machine does not have it (`missing`), or no port of it is
   // free. Others are tried.
   virtual void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) = 0;
+  // A server was ejected for so long.
+  virtual void OnEjected(const Route& route, uint16_t server, Duration time) = 0;
+  // It is that worker's turn to serve whom it has in a queue: its ServeQueues is to be called.
+  virtual void OnTurnInQueue(uint32_t worker) = 0;
   // The route that sessions of the same listener begin with now, where `retired` was theirs; null if there is none. If no other session uses
   // that one, it need not live on after the turn.
   virtual Route* CurrentRoute(Route& retired) = 0;
@@ -63,7 +69,7 @@ class Sessions {
   // may have to wait.
   static constexpr uint32_t kDirectTurnBytes = 2 << 20;
 
-  // Everything passed outlives it. Sessions are numbered from `first_number` + 1 on.
+  // Everything passed outlives it. Sessions are numbered from `first_number` + 1 on; its upper bits are the worker (SessionId).
   Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
            uint32_t direct_turn_bytes = kDirectTurnBytes, uint64_t first_number = 0);
   // REQUIRES: size() == 0.
@@ -78,6 +84,7 @@ class Sessions {
   void Flush();
   // Bulk that had to give way to others is left: the next turn should not wait for a completion.
   bool has_deferred() const { return !dirty_.empty() && !frozen_; }
+
   // ---- To go on elsewhere (freezing.cc) ----
 
   // Begins to end everything that is armed, and arms nothing more: sessions stand still. What completes is still to be handled.
@@ -93,6 +100,9 @@ class Sessions {
   void Thaw();
   // Forgets all: their sockets are somebody else's now. REQUIRES: settled().
   void LetGo();
+
+  // Gives servers to those who have waited for one, where there is room now and it is this worker's turn.
+  void ServeQueues();
 
   // Starts closing every session.
   void CloseAll(CloseReason reason);
@@ -115,9 +125,12 @@ class Sessions {
   std::optional<uint32_t> List(uint32_t first, uint32_t step, size_t most, std::vector<SessionRecord>& records);
 
  private:
+  uint32_t worker() const { return static_cast<uint32_t>(first_number_ >> kSessionNumberBits); }
+
   void StartConnect(Session& session, CloseReason last_failure);
+  PickResult PickServer(const Session& session, const Route& route, std::span<const uint16_t> tried, TimePoint now);
   void WithoutServer(Session& session, CloseReason reason);
-  void ConnectTo(Session& session, uint16_t server);
+  void ConnectTo(Session& session, uint16_t server, TimePoint now);
   void ConnectFromNextSource(Session& session, TimePoint now);
   void SourceFailed(Session& session, bool missing, TimePoint now);
   void OnConnect(Session& session, int result);
@@ -127,6 +140,19 @@ class Sessions {
   void Establish(Session& session);
   void ReleaseServer(Session& session);
   void GiveUpConnect(Session& session);
+  void NoteFailure(const Session& session, TimePoint now);
+  void NoteUse(const Session& session);
+
+  struct LocalQueue {
+    std::shared_ptr<ConnectQueue> queue;
+    IntrusiveList<Session, &Session::waiting> sessions;  // the oldest first
+  };
+  void Queue(Session& session, TimePoint now);
+  void EnterQueue(Session& session, const std::shared_ptr<ConnectQueue>& queue);
+  void LeaveQueue(Session& session);
+  void Serve(LocalQueue& local, TimePoint now);
+  void ThawQueues();
+  void OnQueuedClientEnded(Session& session);
 
   bool MayReplaceServer(const Session& session) const;
   bool DealWithLostServer(Session& session, Direction direction, RelayEvent event);
@@ -173,6 +199,8 @@ class Sessions {
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
   IntrusiveList<Session, &Session::lively> lively_;
+  std::list<LocalQueue> queues_;  // of upstreams for whose servers somebody waits
+  bool serve_queues_ = false;       // at the end of this turn
   bool frozen_ = false;
   TimePoint sweep_at_{};       // while lively_ is not empty
   std::vector<Check> checks_;  // of the sweep that runs

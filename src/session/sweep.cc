@@ -43,6 +43,8 @@ void Sessions::Sweep(TimePoint now) {
   lively_ = lively;
   for (size_t done = 0; done < checks_.size(); done += kSweepBatch)
     RunChecks({checks_.data() + done, std::min(kSweepBatch, checks_.size() - done)});
+  // Nobody tells of a server that is up again, or of a limit that was raised.
+  if (!queues_.empty()) serve_queues_ = true;
 }
 
 // Not when it connects: a session that is over before does without the four system calls.
@@ -57,7 +59,8 @@ void Sessions::RunChecks(std::span<const Check> checks) {
   std::array<pollfd, kSweepBatch> files;
   for (size_t i = 0; i < checks.size(); ++i) {
     const Relay& relay = checks[i].session->relay(checks[i].direction);
-    files[i] = {relay.source(), static_cast<short>(relay.unwatched() ? 0 : POLLIN | POLLRDHUP), 0};
+    bool queued = checks[i].session->state == SessionState::kQueued;
+    files[i] = {relay.source(), static_cast<short>(queued ? POLLRDHUP : relay.unwatched() ? 0 : POLLIN | POLLRDHUP), 0};
   }
   io_.PollNow({files.data(), checks.size()});
   for (size_t i = 0; i < checks.size(); ++i) {
@@ -68,6 +71,8 @@ void Sessions::RunChecks(std::span<const Check> checks) {
       relay.LeaveMultishot();
     } else if ((files[i].revents & POLLERR) != 0) {
       OnSocketFailed(*session, direction);
+    } else if (session->state == SessionState::kQueued) {
+      OnQueuedClientEnded(*session);
     }
   }
 }
@@ -75,7 +80,7 @@ void Sessions::RunChecks(std::span<const Check> checks) {
 // A socket failed on which nothing was armed: its side has ended its stream before, or is held back because the other is slow. It takes no
 // more bytes; those it sent before still go on, and if they do not, the session is as good as half-closed.
 void Sessions::OnSocketFailed(Session& session, Direction direction) {
-  if (session.state == SessionState::kConnecting) {
+  if (session.without_server()) {
     Close(session, CloseReason::kClientLeft);  // it may be gone now; without a server it had one socket, and one check
     return;
   }

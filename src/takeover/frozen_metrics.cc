@@ -21,6 +21,7 @@ void VisitListener(Cells& cells, Visit visit) {
 template <typename Cells, typename Visit>
 void VisitServer(Cells& cells, Visit visit) {
   visit("connects", cells.connects);
+  visit("ejections", cells.ejections);
   for (size_t i = 0; i < kConnectFailures; ++i) visit("failed_" + std::string(kConnectFailureNames[i]), cells.connect_failures[i]);
 }
 
@@ -79,10 +80,9 @@ FrozenListener Freeze(const ListenerMetrics& metrics) {
   return frozen;
 }
 
-FrozenServer Freeze(const ServerMetrics& metrics, bool up) {
+FrozenServer Freeze(const ServerMetrics& metrics) {
   FrozenServer frozen;
   frozen.address = metrics.name;
-  frozen.up = up;
   for (size_t i = 0; i < metrics.cells.size(); ++i) VisitServer(metrics.cells[i], AddingTo(frozen.counters));
   VisitHealth(metrics.health, AddingTo(frozen.counters));
   return frozen;

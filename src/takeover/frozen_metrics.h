@@ -9,7 +9,7 @@ namespace ringmain {
 
 // Any thread.
 FrozenListener Freeze(const ListenerMetrics& metrics);
-FrozenServer Freeze(const ServerMetrics& metrics, bool up);
+FrozenServer Freeze(const ServerMetrics& metrics);  // its counters
 FrozenUpstream Freeze(const UpstreamMetrics& metrics);  // without servers
 FrozenWorker Freeze(const WorkerCells& cells);
 

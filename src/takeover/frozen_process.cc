@@ -14,13 +14,27 @@ Json ToJson(const FrozenUpstream& upstream);
 Json ToJson(const FrozenRoute& route);
 Json ToJson(const FrozenProcess::Entry& entry);
 
+int64_t Nanoseconds(TimePoint time) { return time.time_since_epoch().count(); }
+
 Json ToJson(const FrozenHistogram& histogram) { return {{"buckets", histogram.buckets}, {"sum_ns", histogram.sum_ns}}; }
 
 Json ToJson(const FrozenListener& listener) {
   return {{"name", listener.name}, {"upstream", listener.upstream}, {"counters", listener.counters}, {"duration", ToJson(listener.duration)}};
 }
 
-Json ToJson(const FrozenServer& server) { return {{"address", server.address}, {"up", server.up}, {"counters", server.counters}}; }
+Json ToJson(const ServerSettings& settings) {
+  Json json = {{"state", std::string(ToString(settings.state))}, {"weight", settings.weight}};
+  if (settings.max_connections.has_value()) json["max_connections"] = *settings.max_connections;
+  return json;
+}
+
+Json ToJson(const FrozenServer& server) {
+  Json json = {{"address", server.address}, {"up", server.up}, {"counters", server.counters}};
+  if (server.configured.has_value()) json["configured"] = ToJson(*server.configured);
+  if (server.changed.has_value()) json["changed"] = ToJson(*server.changed);
+  if (server.ejections > 0) json["ejected"] = {{"until", Nanoseconds(server.ejected_until)}, {"in_a_row", server.ejections}};
+  return json;
+}
 
 Json ToJson(const FrozenWorker& worker) { return {{"counters", worker.counters}, {"loop_turn", ToJson(worker.loop_turn)}}; }
 
@@ -43,8 +57,6 @@ Json ToJson(const FrozenRoute& route) {
           {"half_closed_timeout_ms", route.half_closed_timeout.count()},
           {"keepalive_s", route.keepalive.count()}};
 }
-
-int64_t Nanoseconds(TimePoint time) { return time.time_since_epoch().count(); }
 
 Json ToJson(const FrozenRelay& relay) {
   Json json = {{"received", relay.received}, {"sent", relay.sent}};
@@ -75,6 +87,7 @@ Json ToJson(const FrozenProcess::Entry& entry) {
   if (session.passed) json["passed"] = true;
   if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
   if (session.leave_at != TimePoint::max()) json["leave_at"] = Nanoseconds(session.leave_at);
+  if (session.queued_at != TimePoint::max()) json["queued_at"] = Nanoseconds(session.queued_at);
   if (session.check_at != TimePoint::max()) json["check_at"] = Nanoseconds(session.check_at);
   return json;
 }
@@ -108,8 +121,29 @@ void Read(const Json& json, FrozenListener& listener) {
   listener = {json.at("name"), json.at("upstream"), ReadCounters(json.at("counters")), ReadHistogram(json.at("duration"))};
 }
 
+ServerSettings ReadSettings(const Json& json) {
+  ServerSettings settings;
+  std::string state = json.at("state");
+  for (ServerState one : {ServerState::kDrain, ServerState::kDisabled})
+    if (state == ToString(one)) settings.state = one;
+  settings.weight = Number<uint32_t>(json.at("weight"));
+  if (settings.weight < 1 || settings.weight > kMaxServerWeight) throw Malformed{"a weight that cannot be"};
+  if (auto most = json.find("max_connections"); most != json.end()) settings.max_connections = Number<uint32_t>(*most);
+  return settings;
+}
+
 void Read(const Json& json, FrozenServer& server) {
-  server = {json.at("address"), json.at("up").get<bool>(), ReadCounters(json.at("counters"))};
+  server.address = json.at("address");
+  server.up = json.at("up").get<bool>();
+  server.counters = ReadCounters(json.at("counters"));
+  if (json.contains("configured") && json.contains("changed")) {
+    server.configured = ReadSettings(json["configured"]);
+    server.changed = ReadSettings(json["changed"]);
+  }
+  if (auto ejected = json.find("ejected"); ejected != json.end()) {
+    server.ejected_until = Time(ejected->at("until"));
+    server.ejections = Number<uint32_t>(ejected->at("in_a_row"));
+  }
 }
 
 template <typename T>
@@ -194,6 +228,7 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   session.passed = json.value("passed", false);
   if (auto lost = json.find("lost_reason"); lost != json.end()) session.lost_reason = ReadReason(*lost);
   if (auto leave = json.find("leave_at"); leave != json.end()) session.leave_at = Time(*leave);
+  if (auto queued = json.find("queued_at"); queued != json.end() && !session.established) session.queued_at = Time(*queued);
   if (auto check = json.find("check_at"); check != json.end()) session.check_at = Time(*check);
 }
 

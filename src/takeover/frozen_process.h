@@ -7,11 +7,13 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "config/config.h"
 #include "takeover/frozen_session.h"
 
 namespace ringmain {
@@ -35,6 +37,12 @@ struct FrozenServer {
   std::string address;
   bool up = true;
   FrozenCounters counters;
+  // What an operator has changed of it, and what it was before; both or none.
+  std::optional<ServerSettings> configured;
+  std::optional<ServerSettings> changed;
+  // Left out because it failed in use: until when, how often in a row. The epoch: it is not, and was not lately.
+  TimePoint ejected_until{};
+  uint32_t ejections = 0;
 };
 
 struct FrozenUpstream {

@@ -42,6 +42,7 @@ struct FrozenSession {
   TimePoint accepted_at{};
   TimePoint last_byte_at{};
   TimePoint leave_at = TimePoint::max();
+  TimePoint queued_at = TimePoint::max();  // since when it waits for room on a server, if it does
   // Of the timeouts without a byte: bytes moved until the last check, checks in a row that saw none, and when the next is due, if at all.
   uint64_t quiet_bytes = 0;
   uint8_t quiet_checks = 0;

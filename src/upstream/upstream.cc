@@ -4,6 +4,8 @@
 #include <map>
 #include <numeric>
 
+#include "base/check.h"
+
 namespace ringmain {
 
 namespace {
@@ -14,19 +16,73 @@ Upstream::Servers NewServers(const UpstreamConfig& config) {
   return servers;
 }
 
+std::vector<uint16_t> SequenceOf(std::span<const Upstream::Terms> terms, bool backups) {
+  std::vector<uint32_t> weights;
+  std::vector<uint16_t> servers;
+  for (size_t i = 0; i < terms.size(); ++i) {
+    if (!terms[i].enabled || terms[i].backup != backups) continue;
+    weights.push_back(terms[i].weight);
+    servers.push_back(static_cast<uint16_t>(i));
+  }
+  if (servers.empty()) return {};
+  std::vector<uint16_t> sequence = SmoothWeightedSequence(weights);
+  for (uint16_t& entry : sequence) entry = servers[entry];
+  return sequence;
+}
+
 }  // namespace
 
 Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer)
     : Upstream(config, std::move(balancer), NewServers(config)) {}
 
-Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer, Servers servers)
-    : config_(config), balancer_(std::move(balancer)), sources_(config.source_addresses), servers_(std::move(servers)) {
+bool NeedsQueue(const UpstreamConfig& config) {
+  return config.max_queue > 0 && std::any_of(config.servers.begin(), config.servers.end(),
+                                             [](const ServerConfig& server) { return server.max_connections.has_value(); });
+}
+
+Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer> balancer, Servers servers,
+                   std::shared_ptr<ConnectQueue> queue)
+    : config_(config),
+      balancer_(std::move(balancer)),
+      sources_(config.source_addresses),
+      servers_(std::move(servers)),
+      queue_(std::move(queue)) {
   RINGMAIN_CHECK(!servers_.empty() && servers_.size() <= kMaxServers && servers_.size() == config_.servers.size());
   auto ipv4 = [](const SocketAddress& source) { return source.family() == AF_INET; };
   ipv4_sources_ = static_cast<size_t>(std::stable_partition(sources_.begin(), sources_.end(), ipv4) - sources_.begin());
-  std::vector<uint32_t> weights;
-  for (const ServerConfig& server : config_.servers) weights.push_back(server.weight);
-  sequence_ = SmoothWeightedSequence(weights);
+  for (const ServerConfig& server : config_.servers)
+    terms_.push_back({server.weight, server.max_connections.value_or(UINT32_MAX), server.state == ServerState::kEnabled, server.backup});
+  for (bool backups : {false, true}) sequences_[backups ? 1 : 0] = SequenceOf(terms_, backups);
+  has_backups_ = !sequences_[1].empty();
+}
+
+PickResult Upstream::Pick(const PickRequest& request) {
+  bool ignore_health = Panics(request.now);
+  for (bool backups : {false, true}) {
+    if (backups && !has_backups_) break;
+    Candidates candidates(*this, request, backups, ignore_health);
+    if (std::optional<uint16_t> server = balancer_->Pick(*this, candidates)) return {server};
+    if (candidates.AnyUsable()) return {std::nullopt, /*full=*/true};
+  }
+  return {};
+}
+
+bool Upstream::MayPick(const PickRequest& request) {
+  bool ignore_health = Panics(request.now);
+  for (bool backups : {false, true})
+    if (Candidates(*this, request, backups, ignore_health).AnyUsable()) return true;
+  return false;
+}
+
+bool Upstream::Panics(TimePoint now) const {
+  if (config_.panic_threshold_percent == 0) return false;
+  size_t enabled = 0, up = 0;
+  for (size_t i = 0; i < size(); ++i) {
+    if (!terms_[i].enabled) continue;
+    ++enabled;
+    up += servers_[i]->InService(now) ? 1 : 0;
+  }
+  return up * 100 < enabled * config_.panic_threshold_percent;
 }
 
 std::span<const SocketAddress> Upstream::sources(size_t i) const {

@@ -103,6 +103,8 @@ class Io {
   virtual int SendNow(int fd, std::span<const iovec> parts) = 0;
   // Fills in which of `files` have an event to report at this moment (poll(2), without waiting).
   virtual void PollNow(std::span<pollfd> files) = 0;
+  // There is something to read besides the end of the stream (FIONREAD).
+  virtual bool HasBytes(int fd) = 0;
   // Whom a socket is connected to (getpeername); none once it is not connected any more.
   virtual std::optional<SocketAddress> PeerAddress(int fd) = 0;
   virtual TimePoint Now() = 0;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -181,6 +182,11 @@ void RingIo::EndForAll(int fd, bool reset) {
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;
   if (!reset || connect(fd, &nowhere, sizeof(nowhere)) != 0) shutdown(fd, SHUT_RDWR);
+}
+
+bool RingIo::HasBytes(int fd) {
+  int bytes = 0;
+  return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 std::optional<SocketAddress> RingIo::PeerAddress(int fd) {

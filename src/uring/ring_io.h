@@ -48,6 +48,7 @@ class RingIo final : public Io, private BufferPublisher {
   int ReceiveNow(int fd, std::span<const iovec> parts) override;
   int SendNow(int fd, std::span<const iovec> parts) override;
   void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
+  bool HasBytes(int fd) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
   TimePoint Now() override { return Clock::now(); }
 

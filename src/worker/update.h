@@ -31,6 +31,7 @@ struct SharedListener {
   ConnectionLimit limit;
   LogLimiter refused;
   LogLimiter no_server;
+  LogLimiter no_room;
 };
 
 // A listening socket, which one or several workers accept from. It closes when the last of those who share it lets go.

@@ -175,6 +175,7 @@ void Worker::OnWake() {
   }
   TakeIn(inbox_.TakeAll());
   OnCommands(commands_.exchange(0, std::memory_order_acquire));
+  sessions_->ServeQueues();  // it may be why we were woken
   if (listing_.Serve(*sessions_, Clock::now())) Post(0);  // another turn
 }
 
@@ -287,6 +288,11 @@ void Worker::OnClosed(Route& ended, CloseReason reason, Duration lifetime) {
   ReleaseLimits(route);
   inbox_.brief().OnClosed(lifetime, Clock::now());
   resume_ = paused_;
+  if (reason == CloseReason::kQueueFull || reason == CloseReason::kQueueTimeout) {
+    if (std::optional<uint64_t> more = listener.no_room.Admit(Clock::now()))
+      Log(LogLevel::kWarn, "no room on any server: client closed listener=", listener.name, " upstream=", route.upstream->name(),
+          " reason=", std::string(ToString(reason)), " not_logged=", *more);
+  }
   if (reason != CloseReason::kNoServer) return;
   if (std::optional<uint64_t> more = listener.no_server.Admit(Clock::now()))
     Log(LogLevel::kError, "no server is up: client closed listener=", listener.name,
@@ -320,6 +326,15 @@ void Worker::OnSourceFailed(const Route& route, uint16_t server, const SocketAdd
         missing ? "no interface of this machine has that address" : "no local port is free towards the server",
         "\" not_logged=", *more);
 }
+
+void Worker::OnEjected(const Route& route, uint16_t server, Duration time) {
+  route.servers[server].cells->ejections.Add();
+  if (std::optional<uint64_t> more = shared_.ejected.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "server ejected upstream=", route.upstream->name(), " server=", route.upstream->server(server).name(),
+        " seconds=", std::chrono::duration_cast<seconds>(time).count(), " not_logged=", *more);
+}
+
+void Worker::OnTurnInQueue(uint32_t worker) { shared_.inboxes[worker].Wake(); }
 
 Route* Worker::CurrentRoute(Route& retired) {
   auto found = listeners_.find(static_cast<ListenerRoute&>(retired).shared->number);

@@ -41,6 +41,7 @@ struct WorkerShared {
   LogLimiter refused;
   LogLimiter connect_failed;
   LogLimiter source_failed;
+  LogLimiter ejected;
   LogLimiter accept_paused{seconds(10)};
   UniqueFd finished;  // an eventfd that counts the workers whose thread is through
 };
@@ -156,6 +157,8 @@ class Worker final : private SessionObserver {
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
+  void OnEjected(const Route& route, uint16_t server, Duration time) override;
+  void OnTurnInQueue(uint32_t worker) override;
   Route* CurrentRoute(Route& retired) override;
   void OnOutOfFiles() override;
   void OnLetGo(Route& route) override;

@@ -14,7 +14,7 @@ constexpr Duration kLateness = (Sessions::kQuietChecks + 1) * (TimerWheel::kTick
 bool Refuses(CloseReason reason) {
   return reason == CloseReason::kNoServer || reason == CloseReason::kConnectFailed ||
          reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles ||
-         reason == CloseReason::kClientLeft;
+         reason == CloseReason::kQueueFull || reason == CloseReason::kQueueTimeout || reason == CloseReason::kClientLeft;
 }
 
 uint64_t Milliseconds(Duration duration) { return static_cast<uint64_t>(duration / milliseconds(1)); }
@@ -177,8 +177,16 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
                     "a wrong reason for the last try");
       report.Expect(all_tried || world_.health_changed(), "gave up after ", session.tried.size(), " tries");
       return;
+    case CloseReason::kQueueFull:
+    case CloseReason::kQueueTimeout:
+      report.Expect(world_.options().server_max_connections.has_value(), "nobody ever has to wait");
+      return;
     case CloseReason::kClientLeft:
       if (client.error_handled()) return;
+      if (session.tried.empty() && world_.options().max_queue > 0) {
+        report.Expect(client.fin_arrived && client.arrived == 0, "client_left though the client waits");
+        return;
+      }
       report.Expect(client.eof_handled && client.taken == 0, "client_left though the client is there");
       report.Expect(session.closing_at >= session.client_ended_at + Sessions::kLeaveGrace, "client_left too early");
       return;
@@ -393,7 +401,11 @@ void Rules::CheckWaits(const SimSocket& source, const SimSocket* sink) {
     report.Expect(sink->fin_sent, "FIN of fd ", source.fd, " is not passed on");
     return;
   }
-  if (source.receive.has_value()) return;
+  bool in_queue = source.is_client && source.session->tried.empty() && world_.options().max_queue > 0;  // nothing is read meanwhile
+  if (source.receive.has_value() || in_queue) {
+    report.Expect(!source.receive.has_value() || !in_queue, "fd ", source.fd, " waits for room and is received from");
+    return;
+  }
   // With bytes queued there is an event to come that decides anew: the send's completion, or the connect's.
   report.Expect(queued > 0 || pool.published() == 0, "fd ", source.fd, " is not received from, though ",
                 pool.published(), " buffers are free");

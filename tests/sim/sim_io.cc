@@ -196,10 +196,15 @@ void SimIo::PollNow(std::span<pollfd> files) {
     socket->polled = socket->receive_ready();
     int events = (socket->receive_ready() ? POLLIN : 0) | (socket->fin_arrived ? POLLRDHUP : 0);
     file.revents = static_cast<short>((events & file.events) | (socket->broken ? POLLERR | POLLHUP : 0));
-    if (file.events != 0 || !socket->broken) continue;
-    socket->send_error_handled = true;  // asked for nothing but that
+    if ((file.events & POLLIN) != 0 || !socket->broken) continue;
+    socket->send_error_handled = true;  // asked for nothing that a receive would tell
     NoteHalfClosed(*socket->session);
   }
+}
+
+bool SimIo::HasBytes(int fd) {
+  const SimSocket* socket = Usable(fd, "question for bytes");
+  return socket != nullptr && socket->readable() > 0;
 }
 
 // A client's port is its fd.
@@ -451,6 +456,11 @@ void SimIo::ForgetTokens() {
     if (session.established) continue;
     session.server = nullptr;
   }
+}
+
+void SimIo::ConnectLater() {
+  if (opening_ != nullptr && !opening_->client->closed) expected_connects_.push_back(opening_);
+  opening_ = nullptr;
 }
 
 void SimIo::ExpectConnects(const std::vector<int>& clients) {

@@ -76,6 +76,7 @@ class SimIo final : public Io, public BufferPublisher {
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
   int ReceiveNow(int fd, std::span<const iovec> parts) override;
   int SendNow(int fd, std::span<const iovec> parts) override;
+  bool HasBytes(int fd) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
@@ -99,6 +100,9 @@ class SimIo final : public Io, public BufferPublisher {
   // Writes into a buffer that is published. REQUIRES: published() > 0.
   void Scribble(uint64_t random);
   void AdvanceTo(TimePoint now) { now_ = now; }
+
+  // The client that was added last is not being connected to a server yet: it waits for its turn, after those before it.
+  void ConnectLater();
 
   // ---- What the peer does ----
 

@@ -1,5 +1,7 @@
 #include "world.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "balance/make_balancer.h"
 
@@ -14,11 +16,17 @@ UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
   for (size_t i = 0; i < options.servers; ++i) {
     SocketAddress address = SocketAddress::Parse("10.0.0.1:1").value();
     address.set_port(static_cast<uint16_t>(i));
-    config.servers.push_back({address, 1});
+    config.servers.push_back({.address = address, .max_connections = options.server_max_connections});
   }
   for (size_t i = 0; i < options.sources; ++i)
     config.source_addresses.push_back(SocketAddress::ParseHost(absl::StrCat("10.1.0.", i)).value());
   return config;
+}
+
+Upstream::Servers NewServers(const WorldOptions& options) {
+  Upstream::Servers servers;
+  for (const ServerConfig& server : MakeUpstreamConfig(options).servers) servers.push_back(std::make_shared<Server>(server.address));
+  return servers;
 }
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
@@ -39,7 +47,9 @@ World::World(const WorldOptions& options, Report& report)
       report_(report),
       io_(MakeIoOptions(options), report),
       pool_(HardLimit(options.buffers, options.pool_grows), io_),
-      upstream_(MakeUpstreamConfig(options), MakeBalancer(options.balance)),
+      queue_(std::make_shared<ConnectQueue>(1)),
+      upstream_(MakeUpstreamConfig(options), MakeBalancer(MakeUpstreamConfig(options)), NewServers(options),
+                options.max_queue > 0 ? queue_ : nullptr),
       server_cells_(options.servers),
       sessions_(NewSessions()) {
   route_.upstream = &upstream_;
@@ -49,6 +59,8 @@ World::World(const WorldOptions& options, Report& report)
   route_.keepalive = options.keepalive;
   route_.connect_timeout = options.connect_timeout;
   route_.connect_tries = options.connect_tries;
+  route_.max_queue = options.max_queue;
+  route_.queue_timeout = options.queue_timeout;
   route_.idle_timeout = options.idle_timeout;
   route_.half_closed_timeout = options.half_closed_timeout;
 }
@@ -58,6 +70,7 @@ SimSocket& World::Accept(const PeerScript& script) {
   report_.Trace("accept fd=", client.fd);
   io_.set_phase(Phase::kHandle);
   sessions_->Open(client.fd, route_);
+  io_.ConnectLater();
   return client;
 }
 
@@ -108,11 +121,15 @@ void World::Thaw() {
   io_.set_phase(Phase::kHandle);
   io_.set_frozen(false);
   thawed_at_ = io_.now();
-  std::vector<int> connecting;
+  std::vector<std::pair<TimePoint, int>> connecting;  // those that do not wait first
   sessions_->Save([&](const FrozenSession& session, const Route&, std::optional<uint16_t>) {
-    if (!session.established) connecting.push_back(session.client_fd);
+    bool waits = session.queued_at != TimePoint::max();
+    if (!session.established) connecting.emplace_back(waits ? session.queued_at : TimePoint(), session.client_fd);
   });
-  io_.ExpectConnects(connecting);
+  std::stable_sort(connecting.begin(), connecting.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<int> clients;
+  for (auto [since, client] : connecting) clients.push_back(client);
+  io_.ExpectConnects(clients);
   sessions_->Thaw();
 }
 
@@ -173,7 +190,7 @@ void World::KeepServers(const std::vector<size_t>& servers, std::optional<uint32
     shared.push_back(upstream_.servers()[i]);
     next_route_->servers.push_back(route_.servers[i]);
   }
-  next_upstream_ = std::make_unique<Upstream>(config, MakeBalancer(options_.balance), std::move(shared));
+  next_upstream_ = std::make_unique<Upstream>(config, MakeBalancer(config), std::move(shared));
   next_route_->upstream = next_upstream_.get();
   next_route_->sessions = 0;
   next_route_->connect_tries = connect_tries.value_or(route_.connect_tries);

@@ -24,6 +24,9 @@ struct WorldOptions {
   BalanceMethod balance = BalanceMethod::kRoundRobin;
   size_t sources = 0;  // source addresses
   uint32_t connect_tries = 3;
+  std::optional<uint32_t> server_max_connections;  // of each
+  uint32_t max_queue = 0;
+  Duration queue_timeout{};
   Duration connect_timeout = seconds(2);
   Duration idle_timeout{};
   Duration half_closed_timeout{};
@@ -72,6 +75,7 @@ class World final : public SessionObserver {
   Sessions& sessions() { return *sessions_; }
   TimePoint thawed_at() const { return thawed_at_; }  // the sweep begins anew then
   Upstream& upstream() { return upstream_; }
+  const ConnectQueue& queue() const { return *queue_; }
   const ListenerCells& listener_cells() const { return listener_cells_; }
   const WorkerCells& worker_cells() const { return worker_cells_; }
   const ServerCells& server_cells(size_t server) const { return server_cells_[server]; }
@@ -84,6 +88,8 @@ class World final : public SessionObserver {
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
+  void OnEjected(const Route&, uint16_t, Duration) override {}
+  void OnTurnInQueue(uint32_t) override {}
   Route* CurrentRoute(Route&) override { return current_; }
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
@@ -97,6 +103,7 @@ class World final : public SessionObserver {
   Report& report_;
   SimIo io_;
   BufferPool pool_;
+  std::shared_ptr<ConnectQueue> queue_;
   Upstream upstream_;
   ListenerCells listener_cells_;
   UpstreamCells upstream_cells_;

@@ -15,7 +15,7 @@ inline SocketAddress Address(std::string_view text) { return SocketAddress::Pars
 
 class NoBalancer final : public Balancer {
  public:
-  std::optional<uint16_t> Pick(Upstream&, std::span<const uint16_t>) const override { return std::nullopt; }
+  std::optional<uint16_t> Pick(Upstream&, const Candidates&) const override { return std::nullopt; }
 };
 
 struct Sample {
@@ -29,7 +29,7 @@ struct Sample {
     echo.metrics = upstream_metrics;
     for (size_t i = 0; i < upstream->size(); ++i) {
       server_metrics.push_back(std::make_shared<ServerMetrics>(upstream->server(i).name(), kWorkers));
-      echo.servers.push_back({upstream->servers()[i], server_metrics[i], upstream->weight(i)});
+      echo.servers.push_back({upstream->servers()[i], server_metrics[i], upstream->config().servers[i]});
     }
     now->max_connections = 1000;
     now->workers = {{0, false}, {1, false}};
@@ -58,7 +58,8 @@ struct Sample {
                   asked_for = most;
                   return sessions;
                 },
-            .reload = [this] { return reload; }};
+            .reload = [this] { return reload; },
+            .change_server = [this](const ServerChange&) { return reload; }};
   }
 
   auto Start() { return AdminServer::Start(View(), admin, metrics); }

@@ -1,4 +1,4 @@
-// Both balancers: what each promises, alone and with many threads picking at once.
+// The methods of balancing: what each promises, alone and with many threads picking at once.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -23,7 +23,7 @@ Upstream Make(BalanceMethod method, const std::vector<uint32_t>& weights) {
     address.set_port(static_cast<uint16_t>(7000 + i));
     config.servers.push_back({address, weights[i]});
   }
-  return Upstream(config, MakeBalancer(method));
+  return Upstream(config, MakeBalancer(config));
 }
 
 std::vector<uint32_t> ActiveCounts(const Upstream& upstream) {
@@ -33,7 +33,7 @@ std::vector<uint32_t> ActiveCounts(const Upstream& upstream) {
 }
 
 void PickMany(Upstream& upstream, size_t picks) {
-  for (size_t i = 0; i < picks; ++i) ASSERT_TRUE(upstream.Pick({}).has_value());
+  for (size_t i = 0; i < picks; ++i) ASSERT_TRUE(upstream.Pick({}).server.has_value());
 }
 
 void InThreads(size_t threads, const std::function<void(size_t)>& body) {
@@ -49,35 +49,39 @@ void InThreads(size_t threads, const std::function<void(size_t)>& body) {
   for (std::thread& thread : running) thread.join();
 }
 
-// ---- Both ----
+// ---- All ----
 
 class AnyBalancer : public testing::TestWithParam<BalanceMethod> {};
 INSTANTIATE_TEST_SUITE_P(Methods, AnyBalancer,
-                         testing::Values(BalanceMethod::kRoundRobin, BalanceMethod::kLeastConnections));
+                         testing::Values(BalanceMethod::kRoundRobin, BalanceMethod::kLeastConnections, BalanceMethod::kRandom,
+                                         BalanceMethod::kSourceHash, BalanceMethod::kMaglev, BalanceMethod::kLeastLatency));
+// Those that follow the weights exactly.
+class ExactBalancer : public testing::TestWithParam<BalanceMethod> {};
+INSTANTIATE_TEST_SUITE_P(Methods, ExactBalancer, testing::Values(BalanceMethod::kRoundRobin, BalanceMethod::kLeastConnections));
 
 TEST_P(AnyBalancer, ReservesWhatItPicks) {
   Upstream upstream = Make(GetParam(), {1, 1, 1});
   std::vector<uint32_t> expected(3);
   for (int i = 0; i < 20; ++i) {
-    std::optional<uint16_t> picked = upstream.Pick({});
+    std::optional<uint16_t> picked = upstream.Pick({}).server;
     ASSERT_TRUE(picked.has_value());
     ++expected[*picked];
     EXPECT_EQ(ActiveCounts(upstream), expected);
   }
 }
 
-TEST_P(AnyBalancer, EqualServersAlternate) {
+TEST_P(ExactBalancer, EqualServersAlternate) {
   Upstream upstream = Make(GetParam(), {1, 1, 1, 1});
   std::vector<int> counts(4);
   for (int i = 0; i < 400; ++i) {  // each connection ends before the next comes
-    uint16_t picked = upstream.Pick({}).value();
+    uint16_t picked = upstream.Pick({}).server.value();
     ++counts[picked];
     upstream.server(picked).Release();
   }
   EXPECT_EQ(counts, (std::vector<int>{100, 100, 100, 100}));
 }
 
-TEST_P(AnyBalancer, HeldConnectionsFollowTheWeights) {
+TEST_P(ExactBalancer, HeldConnectionsFollowTheWeights) {
   Upstream upstream = Make(GetParam(), {5, 1, 3, 256, 7});
   PickMany(upstream, 272 * 3);
   EXPECT_EQ(ActiveCounts(upstream), (std::vector<uint32_t>{15, 3, 9, 768, 21}));
@@ -88,24 +92,24 @@ TEST_P(AnyBalancer, SkipsDownAndTriedServers) {
   upstream.server(0).set_up(false);
   std::vector<uint16_t> tried;
   std::vector<uint16_t> expected = {1, 2, 3};
-  for (int i = 0; i < 3; ++i) tried.push_back(upstream.Pick(tried).value());
+  for (int i = 0; i < 3; ++i) tried.push_back(upstream.Pick({tried}).server.value());
   std::sort(tried.begin(), tried.end());
   EXPECT_EQ(tried, expected);
-  EXPECT_EQ(upstream.Pick(tried), std::nullopt);
+  EXPECT_EQ(upstream.Pick({tried}).server, std::nullopt);
   EXPECT_EQ(ActiveCounts(upstream), (std::vector<uint32_t>{0, 1, 1, 1}));  // nothing reserved in vain
   upstream.server(0).set_up(true);
-  EXPECT_EQ(upstream.Pick(tried), uint16_t{0});
+  EXPECT_EQ(upstream.Pick({tried}).server, uint16_t{0});
 }
 
 TEST_P(AnyBalancer, NoneLeft) {
   Upstream upstream = Make(GetParam(), {1, 1});
   upstream.server(0).set_up(false);
   upstream.server(1).set_up(false);
-  EXPECT_EQ(upstream.Pick({}), std::nullopt);
+  EXPECT_EQ(upstream.Pick({}).server, std::nullopt);
   EXPECT_EQ(ActiveCounts(upstream), (std::vector<uint32_t>{0, 0}));
 }
 
-TEST_P(AnyBalancer, RemainingServersShareByWeight) {
+TEST_P(ExactBalancer, RemainingServersShareByWeight) {
   Upstream upstream = Make(GetParam(), {4, 1, 2, 9});
   upstream.server(0).set_up(false);
   PickMany(upstream, 12 * 50);
@@ -128,7 +132,7 @@ TEST_P(AnyBalancer, CountsAreExactOverThreads) {
   InThreads(kThreads, [&](size_t thread) {
     std::mt19937 random(static_cast<uint32_t>(thread));
     for (int i = 0; i < 20000; ++i) {
-      std::optional<uint16_t> picked = upstream.Pick({});
+      std::optional<uint16_t> picked = upstream.Pick({}).server;
       ASSERT_TRUE(picked.has_value()) << "a server was up all the time";
       ++held[thread][*picked];
       uint16_t released = random() % 4;
@@ -146,7 +150,7 @@ TEST_P(AnyBalancer, CountsAreExactOverThreads) {
   EXPECT_EQ(ActiveCounts(upstream), total);
 }
 
-TEST_P(AnyBalancer, ThreadsTogetherFollowTheWeights) {
+TEST_P(ExactBalancer, ThreadsTogetherFollowTheWeights) {
   std::vector<uint32_t> weights = {5, 1, 1, 9};  // a period of 16
   Upstream upstream = Make(GetParam(), weights);
   InThreads(8, [&](size_t) { PickMany(upstream, 16 * 500); });
@@ -158,7 +162,7 @@ TEST_P(AnyBalancer, ThreadsTogetherFollowTheWeights) {
 TEST(RoundRobin, FollowsTheSequence) {
   Upstream upstream = Make(BalanceMethod::kRoundRobin, {5, 1, 1});
   std::vector<uint16_t> picks;
-  for (int i = 0; i < 14; ++i) picks.push_back(upstream.Pick({}).value());
+  for (int i = 0; i < 14; ++i) picks.push_back(upstream.Pick({}).server.value());
   EXPECT_EQ(picks, (std::vector<uint16_t>{0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0}));
 }
 
@@ -174,9 +178,9 @@ TEST(RoundRobin, FindsTheOneServerThatIsUp) {
   std::vector<uint32_t> weights(kMaxServers, kMaxServerWeight);
   weights[4000] = 1;
   Upstream upstream = Make(BalanceMethod::kRoundRobin, weights);
-  ASSERT_GT(upstream.sequence().size(), RoundRobin::kMaxTurns);
+  ASSERT_GT(upstream.sequence(false).size(), RoundRobin::kMaxTurns);
   for (size_t i = 0; i < upstream.size(); ++i) upstream.server(i).set_up(i == 4000);
-  for (int i = 0; i < 20; ++i) EXPECT_EQ(upstream.Pick({}), uint16_t{4000});
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(upstream.Pick({}).server, uint16_t{4000});
 }
 
 // ---- Least connections ----
@@ -185,7 +189,7 @@ TEST(LeastConnections, PrefersTheLeastLoaded) {
   Upstream upstream = Make(BalanceMethod::kLeastConnections, {1, 1, 1});
   PickMany(upstream, 30);
   for (int i = 0; i < 4; ++i) upstream.server(1).Release();
-  for (int i = 0; i < 4; ++i) EXPECT_EQ(upstream.Pick({}), uint16_t{1});
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(upstream.Pick({}).server, uint16_t{1});
   EXPECT_EQ(ActiveCounts(upstream), (std::vector<uint32_t>{10, 10, 10}));
 }
 
@@ -193,9 +197,9 @@ TEST(LeastConnections, ComparesLoadsByWeight) {
   Upstream upstream = Make(BalanceMethod::kLeastConnections, {1, 3});
   for (int i = 0; i < 2; ++i) upstream.server(1).Reserve();
   // With one more: 1/1 and 3/3. Equal; the lead goes round. After that 1/1 against 4/3, or 2/1 against 3/3.
-  uint16_t first = upstream.Pick({}).value();
-  EXPECT_EQ(upstream.Pick({}), static_cast<uint16_t>(1 - first));
-  EXPECT_EQ(upstream.Pick({}), uint16_t{1});  // 2/1 against 4/3
+  uint16_t first = upstream.Pick({}).server.value();
+  EXPECT_EQ(upstream.Pick({}).server, static_cast<uint16_t>(1 - first));
+  EXPECT_EQ(upstream.Pick({}).server, uint16_t{1});  // 2/1 against 4/3
 }
 
 TEST(LeastConnections, ThreadsThatOnlyPickStayWithinOne) {

@@ -204,7 +204,9 @@ TEST(ErrorsTest, OfUpstreams) {
           {"upstreams:\n  - u\n", {"2:5: an upstream must be a map of keys, not a single value"}},
           {"upstreams:\n  - {}\n", {"2:5: missing key 'name'", "2:5: missing key 'servers'"}},
           {with("conect_timeout: 1s"), {"4:5: unknown key 'conect_timeout'; did you mean 'connect_timeout'?"}},
-          {with("balance: random"), {"4:14: balance: 'random' is not known; write round_robin or least_connections"}},
+          {with("balance: fair"),
+           {"4:14: balance: 'fair' is not known; write round_robin or least_connections or random or source_hash or maglev or "
+            "least_latency"}},
           {with("connect_timeout: 0s"), {"4:22: connect_timeout: '0s' is out of range; write 1ms to 1h"}},
           {with("connect_timeout: off"),
            {"4:22: connect_timeout: 'off' is not valid; write a duration such as 250ms, 2s, 10m or 1h"}},
@@ -306,7 +308,8 @@ TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
                      "    keepalive: 0s\n"
                      "workers: none\n",
                      "dir/a.yaml"),
-            "dir/a.yaml:3:14: balance: 'best' is not known; write round_robin or least_connections\n"
+            "dir/a.yaml:3:14: balance: 'best' is not known; write round_robin or least_connections or random or source_hash or "
+            "maglev or least_latency\n"
             "dir/a.yaml:4:26: address: address 'x' has no port; write 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock\n"
             "dir/a.yaml:4:42: address: '127.0.0.1:0' has port 0; write 1 to 65535\n"
             "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"

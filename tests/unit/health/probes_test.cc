@@ -48,6 +48,7 @@ class FakeIo final : public Io {
   }
   void EndForAll(int, bool) override { ADD_FAILURE(); }
   void PollNow(std::span<pollfd>) override {}
+  bool HasBytes(int) override { return false; }
   std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
   void Poll(Token, int, short) override {}
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
@@ -131,7 +132,7 @@ class ProbesTest : public testing::Test {
   }
   Server& server(size_t i = 0) { return upstream_->server(i); }
 
-  static constexpr HealthCheckConfig kCheck = {HealthCheckType::kTcp, milliseconds(2000), milliseconds(1000), 2, 3};
+  static inline const HealthCheckConfig kCheck = {};
 
   TimePoint now_ = TimePoint(std::chrono::hours(5));
   FakeIo io_;

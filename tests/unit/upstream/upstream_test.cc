@@ -95,10 +95,10 @@ TEST(Upstream, BuildsServersInTheOrderOfTheConfiguration) {
   EXPECT_EQ(upstream.name(), "test");
   EXPECT_EQ(upstream.server(0).name(), "127.0.0.1:7000");
   EXPECT_EQ(upstream.server(1).name(), "127.0.0.1:7001");
-  EXPECT_EQ(upstream.weight(0), 3u);
+  EXPECT_EQ(upstream.terms(0).weight, 3u);
   EXPECT_TRUE(upstream.server(0).up());
   EXPECT_EQ(upstream.server(0).active(), 0u);
-  EXPECT_EQ(upstream.sequence().size(), 4u);
+  EXPECT_EQ(upstream.sequence(false).size(), 4u);
 }
 
 TEST(Upstream, ASuccessorSharesServersAndTurns) {
@@ -109,8 +109,8 @@ TEST(Upstream, ASuccessorSharesServersAndTurns) {
                  {before.servers()[1], before.servers()[0], std::make_shared<Server>(SocketAddress::Parse("127.0.0.1:1").value())});
   after.ContinueAfter(before);
   EXPECT_EQ(after.server(0).active(), 1u);
-  EXPECT_EQ(after.weight(0), 1u);
-  EXPECT_EQ(before.weight(1), 1u);
+  EXPECT_EQ(after.terms(0).weight, 1u);
+  EXPECT_EQ(before.terms(1).weight, 1u);
   EXPECT_EQ(after.NextTicket(), turn + 1);
 }
 
