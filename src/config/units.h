@@ -1,4 +1,4 @@
-// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`) and plain
+// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`), rates (`1000/s 30/m`) and plain
 // numbers. Pure.
 //
 // A value is decimal digits followed by its unit, without a sign, a fraction or a space. A value too large to hold
@@ -20,10 +20,12 @@ std::optional<milliseconds> ParseDuration(std::string_view text);
 // Knows `us`, too.
 std::optional<microseconds> ParseFineDuration(std::string_view text);
 std::optional<uint64_t> ParseSize(std::string_view text);  // bytes
+std::optional<uint64_t> ParseRate(std::string_view text);  // a minute
 
 // The form that the parsers take, in the largest unit that holds the value exactly. REQUIRES: not negative.
 std::string FormatDuration(milliseconds value);
 std::string FormatFineDuration(microseconds value);
 std::string FormatSize(uint64_t bytes);
+std::string FormatRate(uint64_t per_minute);
 
 }  // namespace ringmain
