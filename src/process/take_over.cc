@@ -128,6 +128,7 @@ absl::StatusOr<FrozenProcess> Process::ReceiveSessions(Channel& channel) {
 absl::Status Process::Adopt(std::shared_ptr<const Config> config, FrozenProcess process) {
   topology_ = Topology::Inherit(process, worker_cells_.size(), Clock::now());
   Topology before = Install(std::move(config));
+  topology_.GoOnFrom(process, Clock::now());
   UpdateRoutes(before);
   const std::vector<uint32_t>& workers = workers_.in_charge();
   std::map<uint32_t, WorkerUpdate> shares;
