@@ -37,11 +37,18 @@ struct UpstreamLayout {
   std::shared_ptr<const UpstreamMetrics> metrics;
   std::vector<ServerLayout> servers;
 };
+// Of the source addresses that a listener counts, for per_source.
+struct SourceUse {
+  uint64_t sources = 0;    // with connections
+  uint64_t entries = 0;    // that there is memory for
+  uint64_t no_entry = 0;   // connections refused since there was none
+};
 struct ListenerLayout {
   ListenerConfig config;
   std::vector<SocketAddress> addresses;  // bound ones
   std::shared_ptr<const ListenerMetrics> metrics;
   bool draining = false;
+  std::function<SourceUse()> sources;  // null: per_source is off
 };
 struct WorkerLayout {
   uint32_t number = 0;

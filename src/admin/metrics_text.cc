@@ -94,6 +94,16 @@ void AddListeners(const Layout& layout, Families& families) {
   }
 }
 
+void AddSources(const Layout& layout, Families& families) {
+  MetricFamily* sources = nullptr;
+  for (const ListenerLayout& listener : layout.listeners) {
+    if (listener.sources == nullptr) continue;
+    if (sources == nullptr)
+      sources = &AddGauge(families, "ringmain_listener_sources", "Client addresses with open sessions, where per_source counts them.");
+    AddSample(*sources, {{"listener", listener.metrics->name}}, listener.sources().sources);
+  }
+}
+
 void AddUpstreams(const Layout& layout, Families& families) {
   auto& connect =
       AddHistogram(families, "ringmain_connect_duration_seconds", "Time that successful connects to a server took.");
@@ -237,6 +247,7 @@ std::string RenderMetrics(const AdminView& view) {
   Families families;
   std::shared_ptr<const Layout> layout = view.layout();
   AddListeners(*layout, families);
+  AddSources(*layout, families);
   AddUpstreams(*layout, families);
   AddWorkers(*view.workers, families);
   AddReloads(*view.reloads, families);

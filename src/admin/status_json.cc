@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "admin/admin_server.h"
 #include "admin/sum.h"
+#include "config/units.h"
 
 namespace ringmain {
 namespace {
@@ -22,6 +23,35 @@ Json Addresses(const std::vector<SocketAddress>& addresses) {
 }
 
 const char* State(bool draining) { return draining ? "draining" : "active"; }
+
+Json Rate(const std::optional<RateConfig>& rate) {
+  if (!rate.has_value()) return nullptr;
+  return {{"rate", FormatRate(rate->per_minute)}, {"burst", rate->burst}};
+}
+
+Json Number(const std::optional<uint32_t>& number) { return number.has_value() ? Json(*number) : Json(nullptr); }
+
+Json Access(const std::vector<AccessRule>& rules) {
+  Json list = Json::array();
+  for (const AccessRule& rule : rules) {
+    Json one = Json::object();
+    one[rule.allow ? "allow" : "deny"] = rule.network.ToString();
+    list.push_back(std::move(one));
+  }
+  return list;
+}
+
+Json PerSource(const ListenerLayout& listener) {
+  if (listener.sources == nullptr) return nullptr;
+  const PerSourceConfig& config = listener.config.per_source;
+  SourceUse use = listener.sources();
+  return {{"max_connections", Number(config.max_connections)},
+          {"accept_rate", Rate(config.accept_rate)},
+          {"ipv6_prefix", config.ipv6_prefix},
+          {"sources", use.sources},
+          {"table_entries", use.entries},
+          {"table_full_total", use.no_entry}};
+}
 
 Json Listener(const ListenerLayout& listener) {
   const ListenerConfig& config = listener.config;
@@ -38,7 +68,10 @@ Json Listener(const ListenerLayout& listener) {
           {"state", State(listener.draining)},
           {"addresses", Addresses(listener.addresses)},
           {"upstream", config.upstream},
-          {"max_connections", config.max_connections ? Json(*config.max_connections) : Json(nullptr)},
+          {"max_connections", Number(config.max_connections)},
+          {"access", Access(config.access)},
+          {"accept_rate", Rate(config.accept_rate)},
+          {"per_source", PerSource(listener)},
           {"connections_active", Sum(cells, [](const ListenerCells& c) { return c.active.value(); })},
           {"connections_total", Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); })},
           {"bytes", bytes},

@@ -128,9 +128,9 @@ struct UpstreamConfig {
   bool operator==(const UpstreamConfig&) const = default;
 };
 
-// So many at once and so many a second.
+// So many at once and so many a minute.
 struct RateConfig {
-  uint32_t per_second = 0;
+  uint32_t per_minute = 0;
   uint32_t burst = 0;
   bool operator==(const RateConfig&) const = default;
 };
@@ -146,6 +146,7 @@ struct PerSourceConfig {
   std::optional<uint32_t> max_connections;
   std::optional<RateConfig> accept_rate;
   uint32_t ipv6_prefix = 64;  // IPv6 addresses with so many bits in common are one source
+  bool on() const { return max_connections.has_value() || accept_rate.has_value(); }
   bool operator==(const PerSourceConfig&) const = default;
 };
 
@@ -228,6 +229,9 @@ inline constexpr uint32_t kMaxAllServers = 65536;  // of all upstreams
 inline constexpr uint32_t kMaxListeners = 1024;
 inline constexpr uint32_t kMaxListenAddresses = 64;  // of one listener
 inline constexpr uint32_t kMaxConnections = 10'000'000;
+inline constexpr uint32_t kMaxAccessNetworks = 4096;  // of all rules of one listener
+inline constexpr uint32_t kMaxRatePerMinute = 60 * 1'000'000;
+inline constexpr uint32_t kMaxBurst = 1'000'000;
 inline constexpr size_t kMaxConfigFileBytes = 4 << 20;
 
 struct Config {

@@ -1,5 +1,6 @@
 #include "config/diff.h"
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <utility>
@@ -23,6 +24,17 @@ std::string Text(BalanceMethod value) { return std::string(ToString(value)); }
 std::string Text(ServerState value) { return std::string(ToString(value)); }
 std::string Text(LogLevel value) { return std::string(ToString(value)); }
 std::string Text(LogFormat value) { return std::string(ToString(value)); }
+std::string Text(const RateConfig& value) { return absl::StrCat(FormatRate(value.per_minute), " burst ", value.burst); }
+// A long list has room in the file, not in a sentence.
+std::string Text(const std::vector<AccessRule>& values) {
+  constexpr size_t kShown = 8;
+  if (values.empty()) return "none";
+  std::vector<AccessRule> shown(values.begin(), values.begin() + static_cast<ptrdiff_t>(std::min(values.size(), kShown)));
+  std::string text = absl::StrJoin(shown, ", ", [](std::string* out, const AccessRule& rule) {
+    absl::StrAppend(out, rule.allow ? "allow " : "deny ", rule.network.ToString());
+  });
+  return values.size() > kShown ? absl::StrCat(text, " and ", values.size() - kShown, " more") : text;
+}
 std::string Text(const HealthCheckConfig& value) {
   return absl::StrCat(std::string(NameOf(kHealthCheckTypeNames, value.type)), " interval ", Text(value.interval), " timeout ",
                       Text(value.timeout), " rise ", value.rise, " fall ", value.fall);
@@ -93,6 +105,11 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("half_closed_timeout", before.half_closed_timeout, after.half_closed_timeout);
   differences.Compare("keepalive", before.keepalive, after.keepalive);
   differences.Compare("backlog", before.backlog, after.backlog);
+  differences.Compare("access", before.access, after.access);
+  differences.Compare("accept_rate", before.accept_rate, after.accept_rate, "off");
+  differences.Compare("per_source.max_connections", before.per_source.max_connections, after.per_source.max_connections, "off");
+  differences.Compare("per_source.accept_rate", before.per_source.accept_rate, after.per_source.accept_rate, "off");
+  differences.Compare("per_source.ipv6_prefix", before.per_source.ipv6_prefix, after.per_source.ipv6_prefix);
   differences.In("");
 }
 

@@ -19,6 +19,7 @@ constexpr std::string_view kDurationForm = "a duration such as 250ms, 2s, 10m or
 constexpr std::string_view kFineDurationForm = "a duration such as 50us, 1ms or 1s";
 constexpr std::string_view kPercentForm = "a percentage such as 10%";
 constexpr std::string_view kSizeForm = "a size such as 512B, 64KiB, 16MiB or 1GiB";
+constexpr std::string_view kRateForm = "a rate such as 1000/s or 60/m";
 
 std::string KindOf(const YAML::Node& node) {
   switch (node.Type()) {
@@ -78,12 +79,12 @@ bool IsName(std::string_view text) {
   });
 }
 
-std::optional<SocketAddress> ReadBy(absl::StatusOr<SocketAddress> (*parse)(std::string_view), const Value& value,
-                                    ErrorList& errors) {
+template <typename T>
+std::optional<T> ReadBy(absl::StatusOr<T> (*parse)(std::string_view), const Value& value, ErrorList& errors) {
   if (!CheckScalar(value, errors)) return std::nullopt;
-  absl::StatusOr<SocketAddress> address = parse(value.text());
-  if (address.ok()) return *address;
-  errors.Add(value.place, absl::StrCat(value.name, ": ", address.status().message()));
+  absl::StatusOr<T> result = parse(value.text());
+  if (result.ok()) return *result;
+  errors.Add(value.place, absl::StrCat(value.name, ": ", result.status().message()));
   return std::nullopt;
 }
 
@@ -158,6 +159,8 @@ std::optional<SocketAddress> ReadAddress(const Value& value, ErrorList& errors) 
 std::optional<SocketAddress> ReadHost(const Value& value, ErrorList& errors) {
   return ReadBy(SocketAddress::ParseHost, value, errors);
 }
+
+std::optional<Network> ReadNetwork(const Value& value, ErrorList& errors) { return ReadBy(Network::Parse, value, errors); }
 
 MapReader::MapReader(const Value& value, ErrorList& errors)
     : errors_(errors), place_(PlaceOf(value.node.Mark())), is_map_(value.node.IsMap()) {
@@ -296,6 +299,32 @@ void MapReader::SizeOr(std::string_view word, std::string_view key, uint64_t min
     out->reset();
   else if (auto size = SizeInRange(*value, min, max, word, errors_))
     *out = *size;
+}
+
+void MapReader::RateOr(std::string_view word, std::string_view key, std::optional<RateConfig>* out) {
+  const Value* value = Find(key);
+  if (value == nullptr) return;
+  if (!value->node.IsMap()) {
+    if (!CheckScalar(*value, errors_)) return;
+    if (value->text() == word)
+      out->reset();
+    else if (auto rate = Rate(*value, word))
+      *out = rate;
+    return;
+  }
+  MapReader map(*value, errors_);
+  const Value* number = map.FindScalar("rate", Need::kRequired);
+  std::optional<RateConfig> rate = number != nullptr ? map.Rate(*number, "") : std::nullopt;
+  uint32_t burst = rate.has_value() ? rate->burst : 1;
+  map.Number("burst", 1, kMaxBurst, &burst);
+  map.Finish();
+  if (rate.has_value()) *out = RateConfig{rate->per_minute, burst};
+}
+
+std::optional<RateConfig> MapReader::Rate(const Value& value, std::string_view word) {
+  auto per_minute = InRange<uint64_t>(value, 1, kMaxRatePerMinute, word, kRateForm, ParseRate, FormatRate, errors_);
+  if (!per_minute.has_value()) return std::nullopt;
+  return RateConfig{static_cast<uint32_t>(*per_minute), static_cast<uint32_t>(std::max<uint64_t>(*per_minute / 60, 1))};
 }
 
 void MapReader::AddUnknownChoice(const Value& value, const std::vector<std::string>& known) {

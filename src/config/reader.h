@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/network.h"
 #include "base/socket_address.h"
 #include "config/names.h"
 
@@ -77,6 +78,7 @@ std::vector<Value> Items(const Value& value, std::string_view item_name, size_t 
 std::optional<SocketAddress> ReadAddress(const Value& value, ErrorList& errors);
 // An IP address without a port.
 std::optional<SocketAddress> ReadHost(const Value& value, ErrorList& errors);
+std::optional<Network> ReadNetwork(const Value& value, ErrorList& errors);
 
 struct PlacedName {
   std::string name;
@@ -109,6 +111,8 @@ class MapReader {
   void PercentOrOff(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);
+  // A rate alone, whose burst is what it allows in a second, or a map of both; `word`, such as off, is none.
+  void RateOr(std::string_view word, std::string_view key, std::optional<RateConfig>* out);
   template <typename E, size_t N>
   void Choice(std::string_view key, const std::array<Named<E>, N>& names, E* out) {
     const Value* value = FindScalar(key);
@@ -136,6 +140,7 @@ class MapReader {
   };
 
   const Value* FindScalar(std::string_view key, Need need = Need::kOptional);
+  std::optional<RateConfig> Rate(const Value& value, std::string_view word);
   void AddUnknownChoice(const Value& value, const std::vector<std::string>& known);
 
   ErrorList& errors_;

@@ -32,6 +32,9 @@ void SchemaReader::ReadListener(const Value& item) {
   map.TimeOrOff("half_closed_timeout", milliseconds(1), kMaxIdle, &listener.half_closed_timeout);
   map.SecondsOrOff("keepalive", seconds(1), kMaxKeepalive, &listener.keepalive);
   map.Number("backlog", 1, kMaxBacklog, &listener.backlog);
+  if (const Value* value = map.Find("access")) ReadAccess(*value, listener);
+  map.RateOr(kOff, "accept_rate", &listener.accept_rate);
+  if (const Value* value = map.Find("per_source")) ReadPerSource(*value, listener.per_source);
   map.Finish();
   config_.listeners.push_back(std::move(listener));
 }
@@ -45,6 +48,51 @@ void SchemaReader::ReadListen(const Value& value, ListenerConfig& listener) {
     ClaimListenAddress(*address, item.place);
     listener.listen.push_back(*address);
   }
+}
+
+// A rule of several networks becomes one rule for each.
+void SchemaReader::ReadAccess(const Value& list, ListenerConfig& listener) {
+  std::optional<Place> last;
+  for (const Value& item : Items(list, "an access rule", kMaxAccessNetworks, errors_)) {
+    if (errors_.full()) return;
+    if (last.has_value()) {
+      errors_.Add(item.place, absl::StrCat("this access rule never decides: that of line ", last->line,
+                                           " is for all; put it before that one or take it out"));
+      return;
+    }
+    ReadAccessRule(item, listener);
+    if (!listener.access.empty() && listener.access.back().network == Network()) last = item.place;
+  }
+  if (listener.access.size() > kMaxAccessNetworks)
+    errors_.Add(list.place, absl::StrCat("access has ", listener.access.size(), " networks; at most ", kMaxAccessNetworks, " are allowed"));
+}
+
+void SchemaReader::ReadAccessRule(const Value& item, ListenerConfig& listener) {
+  MapReader map(item, errors_);
+  const Value* allow = map.Find("allow");
+  const Value* deny = map.Find("deny");
+  map.Finish();
+  if (!item.node.IsMap()) return;
+  if ((allow == nullptr) == (deny == nullptr)) {
+    if (allow != nullptr || item.node.size() == 0)
+      errors_.Add(item.place, "an access rule is either allow or deny; write such as { allow: 10.0.0.0/8 }");
+    return;
+  }
+  const Value& value = allow != nullptr ? *allow : *deny;
+  std::vector<Value> networks{value};
+  if (value.node.IsSequence()) networks = Items(value, value.name, kMaxAccessNetworks, errors_);
+  for (const Value& one : networks) {
+    if (errors_.full()) return;
+    if (auto network = ReadNetwork(one, errors_)) listener.access.push_back({allow != nullptr, *network});
+  }
+}
+
+void SchemaReader::ReadPerSource(const Value& section, PerSourceConfig& per_source) {
+  MapReader map(section, errors_);
+  map.NumberOr(kOff, "max_connections", 1, kMaxConnections, &per_source.max_connections);
+  map.RateOr(kOff, "accept_rate", &per_source.accept_rate);
+  map.Number("ipv6_prefix", 1, 128, &per_source.ipv6_prefix);
+  map.Finish();
 }
 
 }  // namespace ringmain

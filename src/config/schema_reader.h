@@ -61,6 +61,9 @@ class SchemaReader {
 
   void ReadListener(const Value& item);
   void ReadListen(const Value& value, ListenerConfig& listener);
+  void ReadAccess(const Value& list, ListenerConfig& listener);
+  void ReadAccessRule(const Value& item, ListenerConfig& listener);
+  void ReadPerSource(const Value& section, PerSourceConfig& per_source);
 
   // ---- Upstreams (schema_upstream.cc) ----
 

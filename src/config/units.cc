@@ -19,6 +19,8 @@ constexpr std::array<Unit, 4> kDurations{{{"ms", 1}, {"s", 1000}, {"m", 60 * 100
 constexpr std::array<Unit, 3> kFineDurations{{{"us", 1}, {"ms", 1000}, {"s", 1000 * 1000}}};
 constexpr std::array<Unit, 5> kSizes{
     {{"B", 1}, {"KiB", 1ull << 10}, {"MiB", 1ull << 20}, {"GiB", 1ull << 30}, {"TiB", 1ull << 40}}};
+// Each with how many a minute it makes.
+constexpr std::array<Unit, 2> kRates{{{"/m", 1}, {"/s", 60}}};
 
 // Takes the digits off the front of `text`. None if there are none.
 std::optional<uint64_t> TakeNumber(std::string_view& text) {
@@ -78,6 +80,10 @@ std::optional<uint64_t> ParsePercent(std::string_view text) {
   return text == "%" ? number : std::nullopt;
 }
 
+std::optional<uint64_t> ParseRate(std::string_view text) {
+  return ParseWithUnit(text, kRates, std::numeric_limits<uint64_t>::max());
+}
+
 std::string FormatDuration(milliseconds value) {
   return value.count() == 0 ? "0s" : FormatWithUnit(value.count(), kDurations);
 }
@@ -87,5 +93,6 @@ std::string FormatFineDuration(microseconds value) { return FormatWithUnit(value
 std::string FormatSize(uint64_t bytes) { return FormatWithUnit(bytes, kSizes); }
 
 std::string FormatPercent(uint64_t percent) { return absl::StrCat(percent, "%"); }
+std::string FormatRate(uint64_t per_minute) { return FormatWithUnit(per_minute, kRates); }
 
 }  // namespace ringmain

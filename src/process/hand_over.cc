@@ -152,7 +152,7 @@ absl::Status Process::PassSessions(Channel& channel) {
     return update;
   });
   FrozenProcess process;
-  topology_.Freeze(process);
+  topology_.Freeze(process, Clock::now());
   overrides_.Freeze(process);
   for (size_t i = 0; i < worker_cells_.size(); ++i) process.workers.push_back(Freeze(worker_cells_[i]));
   std::vector<int> files;

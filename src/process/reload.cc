@@ -236,7 +236,7 @@ Topology Process::Install(std::shared_ptr<const Config> config) {
   Topology before = std::exchange(topology_, Topology(*config_, topology_, worker_cells_.size(), Clock::now()));
   topology_.GrowTo(worker_cells_.size());
   for (const Topology::ListenerEntry& listener : topology_.listeners())
-    listener.shared->limit.set_max(listener.config.max_connections.value_or(UINT32_MAX));
+    listener.shared->SetLimits(listener.config, shared_.limit.max(), Clock::now());
   tick_at_ = Clock::now() + kTick;
   return before;
 }

@@ -130,6 +130,7 @@ absl::Status Process::Adopt(std::shared_ptr<const Config> config, FrozenProcess 
   overrides_ = ServerOverrides::Inherit(process);
   overrides_.KeepFor(*config);
   Topology before = Install(overrides_.Apply(std::move(config)));
+  topology_.GoOnFrom(process, Clock::now());
   UpdateRoutes(before);
   const std::vector<uint32_t>& workers = workers_.in_charge();
   std::map<uint32_t, WorkerUpdate> shares;

@@ -35,6 +35,26 @@ const Entry* FindEither(const std::vector<Entry>& entries, const std::vector<Ent
   return found != nullptr ? found : Find(draining, name, name_of);
 }
 
+constexpr std::string_view kAllow = "allow ";
+constexpr std::string_view kDeny = "deny ";
+
+// Rules as Freeze writes them. One that is not understood lets nobody in.
+AccessRules ReadAccess(const std::vector<std::string>& texts) {
+  AccessRules rules;
+  for (std::string_view text : texts) {
+    bool allow = text.starts_with(kAllow);
+    absl::StatusOr<Network> network = Network::Parse(text.substr(std::min(text.size(), allow ? kAllow.size() : kDeny.size())));
+    rules.push_back(network.ok() ? AccessRule{allow, *network} : AccessRule{false, {}});
+  }
+  return rules;
+}
+
+// How the admin side sees a listener's table of sources; null if per_source is off.
+std::function<SourceUse()> SourcesOf(const Topology::ListenerEntry& entry) {
+  if (!entry.config.per_source.on() || entry.shared->sources == nullptr) return nullptr;
+  return [table = entry.shared->sources] { return SourceUse{table->sources(), table->entries(), table->no_entry()}; };
+}
+
 void Grow(const Topology::UpstreamEntry& entry, size_t workers) {
   entry.metrics->cells.Grow(workers);
   if (entry.queue != nullptr) entry.queue->Grow(workers);
@@ -141,6 +161,7 @@ Topology::ListenerEntry Topology::NextListener(const ListenerConfig& config, con
   names->upstream = config.upstream;
   for (const ServerEntry& server : upstream->servers) names->servers.push_back(server.metrics->name);
   next.names = std::move(names);
+  if (!config.access.empty()) next.access = std::make_shared<const AccessRules>(config.access);
   return next;
 }
 
@@ -184,6 +205,8 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
     route->servers.push_back({&server.metrics->cells[worker], SourceTurns(upstream->sources(i).size()),
                               MayMeetItself(server.server->address(), local_ports)});
   }
+  route->access = listener.access;
+  if (listener.config.per_source.on()) route->sources = listener.shared->sources.get();
   route->keepalive = listener.config.keepalive;
   route->idle_timeout = listener.config.idle_timeout;
   route->half_closed_timeout = listener.config.half_closed_timeout;
@@ -240,6 +263,7 @@ Topology Topology::Inherit(const FrozenProcess& process, size_t workers, TimePoi
     ListenerConfig& listener = config.listeners.emplace_back();
     listener.name = frozen.name;
     listener.upstream = known ? frozen.upstream : config.upstreams[0].name;
+    listener.access = ReadAccess(frozen.access);
   }
   Topology topology(config, {}, workers, now);
   for (size_t i = 0; i < topology.listeners_.size(); ++i) Add(process.listeners[i], topology.listeners_[i].metrics->cells[0]);
@@ -259,11 +283,19 @@ Topology Topology::Inherit(const FrozenProcess& process, size_t workers, TimePoi
   return topology;
 }
 
-void Topology::Freeze(FrozenProcess& process) const {
+void Topology::GoOnFrom(const FrozenProcess& process, TimePoint now) const {
+  for (const FrozenListener& frozen : process.listeners)
+    if (const ListenerEntry* entry = FindEither(listeners_, draining_listeners_, frozen.name)) entry->shared->GoOnFrom(frozen, now);
+}
+
+void Topology::Freeze(FrozenProcess& process, TimePoint now) const {
   for (const auto* entries : {&listeners_, &draining_listeners_})
     for (const ListenerEntry& entry : *entries) {
-      process.listeners.push_back(ringmain::Freeze(*entry.metrics));
-      process.listeners.back().upstream = entry.config.upstream;
+      FrozenListener& listener = process.listeners.emplace_back(ringmain::Freeze(*entry.metrics));
+      listener.upstream = entry.config.upstream;
+      for (const AccessRule& rule : entry.config.access)
+        listener.access.push_back(std::string(rule.allow ? kAllow : kDeny) + rule.network.ToString());
+      entry.shared->Freeze(listener, now);
     }
   for (const auto* entries : {&upstreams_, &draining_upstreams_})
     for (const UpstreamEntry& entry : *entries) {
@@ -357,8 +389,9 @@ std::vector<std::shared_ptr<const Server>> Topology::Overdue(TimePoint now) cons
 std::shared_ptr<Layout> Topology::MakeLayout(const std::vector<std::vector<SocketAddress>>& addresses) const {
   auto layout = std::make_shared<Layout>();
   for (size_t i = 0; i < listeners_.size(); ++i)
-    layout->listeners.push_back({listeners_[i].config, addresses.at(i), listeners_[i].metrics, false});
-  for (const ListenerEntry& entry : draining_listeners_) layout->listeners.push_back({entry.config, {}, entry.metrics, true});
+    layout->listeners.push_back({listeners_[i].config, addresses.at(i), listeners_[i].metrics, false, SourcesOf(listeners_[i])});
+  for (const ListenerEntry& entry : draining_listeners_)
+    layout->listeners.push_back({entry.config, {}, entry.metrics, true, SourcesOf(entry)});
   for (const auto* entries : {&upstreams_, &draining_upstreams_})
     for (const UpstreamEntry& entry : *entries) {
       UpstreamLayout& upstream = layout->upstreams.emplace_back();

@@ -39,6 +39,7 @@ class Topology {
     std::shared_ptr<SharedListener> shared;
     std::shared_ptr<ListenerMetrics> metrics;
     std::shared_ptr<const RouteNames> names;
+    std::shared_ptr<const AccessRules> access;  // null: everybody may connect
     size_t upstream = 0;  // index in upstreams()
     TimePoint left_at{};  // draining: since when
   };
@@ -55,8 +56,10 @@ class Topology {
 
   // What another process had; all of it as if it were configured.
   static Topology Inherit(const FrozenProcess& process, size_t workers, TimePoint now);
+  // What the limits of its listeners remembered; once those of the configuration are in force, and before a worker knows them.
+  void GoOnFrom(const FrozenProcess& process, TimePoint now) const;
   // Adds what there is to pass on, but for workers and sessions.
-  void Freeze(FrozenProcess& process) const;
+  void Freeze(FrozenProcess& process, TimePoint now) const;
   // The name of the upstream of a listener, configured or draining; empty if there is no such listener.
   std::string UpstreamOf(const std::string& listener) const;
   // A route for sessions that were opened under that one. Server 0 is the route's server, if it has one.

@@ -65,6 +65,7 @@ void Sessions::FinishClose(Session& session) {
   cells_.sessions.Add(-1);
   dirty_.Remove(session);
   lively_.Remove(session);
+  if (session.client_source != kNoClientSource) observer_.OnSourceLeft(route, session.client_source);
   pool_.Destroy(session.index);
   --route.sessions;
   observer_.OnClosed(route, reason, lifetime);

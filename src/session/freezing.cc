@@ -68,9 +68,9 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
   });
 }
 
-bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server) {
+bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server, uint32_t client_source) {
   RINGMAIN_CHECK(frozen_);
-  Session& session = pool_.Create(env_, route, frozen.client_fd);
+  Session& session = pool_.Create(env_, route, frozen.client_fd, client_source);
   ++route.sessions;
   session.number = frozen.number;
   session.ending = frozen.ending;
@@ -139,6 +139,7 @@ void Sessions::LetGo() {
     Route& route = *session.route;
     route.listener_cells->active.Add(-1);
     cells_.sessions.Add(-1);
+    if (session.client_source != kNoClientSource) observer_.OnSourceLeft(route, session.client_source);
     pool_.Destroy(session.index);
     --route.sessions;
     observer_.OnLetGo(route);

@@ -43,14 +43,18 @@ struct Route {
   bool retired = false;            // another has taken its place, or it came from elsewhere; changes
 };
 
+// No entry in a table of sources.
+inline constexpr uint32_t kNoClientSource = UINT32_MAX;
+
 // Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
 struct Session : TimerWheel::Timer {
-  Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, Route& route_in, int client)
+  Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, Route& route_in, int client, uint32_t client_source_in)
       : relays{Relay(env, Op::kReceiveFromClient, Op::kSendToServer, generation_in, index_in, true),
                Relay(env, Op::kReceiveFromServer, Op::kSendToClient, generation_in, index_in, false)},
         route(&route_in),
         index(index_in),
         generation(generation_in),
+        client_source(client_source_in),
         client_fd(client) {}
 
   // What the last sweep knew about a direction.
@@ -75,6 +79,7 @@ struct Session : TimerWheel::Timer {
   Route* route;
   uint32_t index;
   uint32_t generation;
+  uint32_t client_source;  // the observer's: where it counts the client's address, or kNoClientSource
   int client_fd;
   int server_fd = -1;
   SessionState state = SessionState::kConnecting;

@@ -45,8 +45,8 @@ Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells
   RINGMAIN_CHECK(high_water > 2 * buffers.buffer_bytes());
 }
 
-void Sessions::Open(int client, Route& route) {
-  Session& session = pool_.Create(env_, route, client);
+void Sessions::Open(int client, Route& route, uint32_t client_source) {
+  Session& session = pool_.Create(env_, route, client, client_source);
   cells_.opened.Add();
   session.number = first_number_ + cells_.opened.value();
   ++route.sessions;

@@ -49,6 +49,8 @@ class SessionObserver {
   virtual void OnOutOfFiles() = 0;
   // The session goes on elsewhere; as OnClosed for the route.
   virtual void OnLetGo(Route& route) = 0;
+  // Before either of the two, if the session has a source: it is given back.
+  virtual void OnSourceLeft(Route& route, uint32_t client_source) = 0;
 };
 
 class Sessions {
@@ -75,8 +77,8 @@ class Sessions {
   // REQUIRES: size() == 0.
   ~Sessions() = default;
 
-  // Starts a session; takes over `client`, a non-blocking connected socket.
-  void Open(int client, Route& route);
+  // Starts a session; takes over `client`, a non-blocking connected socket, and `client_source`, which means something to the observer only.
+  void Open(int client, Route& route, uint32_t client_source = kNoClientSource);
   // Takes a completion of a session's operation; drops it if the session is gone.
   void Handle(const Completion& completion);
   void RunTimers(TimePoint now);
@@ -95,7 +97,7 @@ class Sessions {
   void Save(const std::function<void(const FrozenSession&, const Route&, std::optional<uint16_t> server)>& take);
   // Goes on with one that was saved elsewhere, whose sockets and pipes are now its own; it stands still until Thaw. `server` is the index in
   // the route, if it is established. False if there was no memory for its bytes: it is not whole. REQUIRES: frozen.
-  bool Adopt(const FrozenSession& frozen, Route& route, uint16_t server);
+  bool Adopt(const FrozenSession& frozen, Route& route, uint16_t server, uint32_t client_source = kNoClientSource);
   // Goes on with all.
   void Thaw();
   // Forgets all: their sockets are somebody else's now. REQUIRES: settled().

@@ -18,8 +18,17 @@ int64_t Nanoseconds(TimePoint time) { return time.time_since_epoch().count(); }
 
 Json ToJson(const FrozenHistogram& histogram) { return {{"buckets", histogram.buckets}, {"sum_ns", histogram.sum_ns}}; }
 
+Json ToJson(const Pace& pace) { return {{"interval_ns", pace.interval_ns}, {"depth_ns", pace.depth_ns}}; }
+
+Json Binary(const std::string& bytes) { return Json::binary({bytes.begin(), bytes.end()}); }
+
 Json ToJson(const FrozenListener& listener) {
-  return {{"name", listener.name}, {"upstream", listener.upstream}, {"counters", listener.counters}, {"duration", ToJson(listener.duration)}};
+  Json json = {{"name", listener.name}, {"upstream", listener.upstream}, {"counters", listener.counters}, {"duration", ToJson(listener.duration)}};
+  if (!listener.access.empty()) json["access"] = listener.access;
+  if (listener.accept_pace.on())
+    json["accept_rate"] = {{"pace", ToJson(listener.accept_pace)}, {"paid_until_ns", listener.accept_paid_until_ns}};
+  if (listener.source_pace.on()) json["source_rate"] = {{"pace", ToJson(listener.source_pace)}, {"sources", Binary(listener.sources)}};
+  return json;
 }
 
 Json ToJson(const ServerSettings& settings) {
@@ -64,7 +73,7 @@ Json ToJson(const FrozenRelay& relay) {
   for (auto [name, value] : {std::pair("ended", relay.ended), std::pair("source_broken", relay.source_broken),
                              std::pair("discarding", relay.discarding), std::pair("finished", relay.finished)})
     if (value) json[name] = true;
-  if (!relay.bytes.empty()) json["bytes"] = Json::binary({relay.bytes.begin(), relay.bytes.end()});
+  if (!relay.bytes.empty()) json["bytes"] = Binary(relay.bytes);
   if (relay.in_pipe > 0) json["pipe"] = {{"bytes", relay.in_pipe}, {"read", relay.pipe_read}, {"write", relay.pipe_write}};
   return json;
 }
@@ -117,8 +126,28 @@ FrozenHistogram ReadHistogram(const Json& json) {
   return {json.at("buckets").get<std::vector<uint64_t>>(), Number<uint64_t>(json.at("sum_ns"))};
 }
 
+std::string ReadBinary(const Json& json) {
+  const Json::binary_t& binary = json.get_binary();
+  return {binary.begin(), binary.end()};
+}
+
+Pace ReadPace(const Json& json) {
+  Pace pace{Number<int64_t>(json.at("interval_ns")), Number<int64_t>(json.at("depth_ns"))};
+  if (!pace.valid()) throw Malformed{"a pace that cannot be"};
+  return pace;
+}
+
 void Read(const Json& json, FrozenListener& listener) {
   listener = {json.at("name"), json.at("upstream"), ReadCounters(json.at("counters")), ReadHistogram(json.at("duration"))};
+  if (auto access = json.find("access"); access != json.end()) listener.access = access->get<std::vector<std::string>>();
+  if (auto rate = json.find("accept_rate"); rate != json.end()) {
+    listener.accept_pace = ReadPace(rate->at("pace"));
+    listener.accept_paid_until_ns = Number<int64_t>(rate->at("paid_until_ns"));
+  }
+  if (auto rate = json.find("source_rate"); rate != json.end()) {
+    listener.source_pace = ReadPace(rate->at("pace"));
+    listener.sources = ReadBinary(rate->at("sources"));
+  }
 }
 
 ServerSettings ReadSettings(const Json& json) {
@@ -186,10 +215,7 @@ void Read(const Json& json, FrozenRelay& relay) {
   relay.source_broken = json.value("source_broken", false);
   relay.discarding = json.value("discarding", false);
   relay.finished = json.value("finished", false);
-  if (auto bytes = json.find("bytes"); bytes != json.end()) {
-    const Json::binary_t& binary = bytes->get_binary();
-    relay.bytes.assign(binary.begin(), binary.end());
-  }
+  if (auto bytes = json.find("bytes"); bytes != json.end()) relay.bytes = ReadBinary(*bytes);
   if (auto pipe = json.find("pipe"); pipe != json.end()) {
     relay.in_pipe = Number<uint32_t>(pipe->at("bytes"));
     relay.pipe_read = Number<int>(pipe->at("read"));

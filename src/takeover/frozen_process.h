@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "base/token_bucket.h"
 #include "config/config.h"
 #include "takeover/frozen_session.h"
 
@@ -31,6 +32,13 @@ struct FrozenListener {
   std::string upstream;
   FrozenCounters counters;
   FrozenHistogram duration;
+  // For clients that still wait at an address which the successor's configuration does not have: such as `allow 10.0.0.0/8`.
+  std::vector<std::string> access;
+  // What the rates remember (base/token_bucket.h), if there are any; of sources as SourceTable::SavePace tells it.
+  Pace accept_pace;
+  int64_t accept_paid_until_ns = 0;
+  Pace source_pace;
+  std::string sources;
 };
 
 struct FrozenServer {

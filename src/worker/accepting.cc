@@ -1,4 +1,4 @@
-// How a worker comes by its clients: from listening sockets and from other workers, within the limits.
+// How a worker comes by its clients: from listening sockets and from other workers.
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -110,39 +110,11 @@ void Worker::OnAccept(const Completion& completion) {
   }
 }
 
-// No client of a listener that is being left is handed over: the other worker may have left it already, or never have known it.
-void Worker::Admit(Listener& listener, int client, bool may_hand_over) {
-  listener.route->listener_cells->accepted.Add();
-  if (cut_.has_value()) {
-    listener.route->listener_cells->closed[static_cast<size_t>(*cut_)].Add();
-    io_->CloseWithReset(client);
-    return;
-  }
-  if (!shared_.limit.TryAcquire()) {
-    Refuse(listener, client, CloseReason::kProcessLimit, shared_.limit, shared_.refused);
-    return;
-  }
-  if (!listener.shared().limit.TryAcquire()) {
-    shared_.limit.Release();
-    Refuse(listener, client, CloseReason::kListenerLimit, listener.shared().limit, listener.shared().refused);
-    return;
-  }
-  if (!waiting_.empty() || !shared_.files.TryAcquire()) {
-    inbox_.AddConnection();
-    waiting_.push_back({&listener, UniqueFd(client)});
-    PauseAccepting(EMFILE);
-    return;
-  }
-  if (may_hand_over && HandOver(listener, client)) return;
-  inbox_.AddConnection();
-  sessions_->Open(client, *listener.route);
-}
-
 // Passes the client to a worker with clearly fewer connections. False if there is none: it is still ours.
 //
 // Where many connections come and go, the worker that has just run has fewest and the next to run has most, whatever is passed on. So as
 // many of ours do not count as came and went lately at the average worker: that many of those here may be about to go as well.
-bool Worker::HandOver(const Listener& listener, int client) {
+bool Worker::HandOver(const Listener& listener, int client, uint32_t source) {
   PerWorker<Inbox>& inboxes = shared_.inboxes;
   uint32_t own = inbox_.load().connections;
   if (inboxes.size() == 1 || own <= kLeastMargin) return false;
@@ -154,7 +126,7 @@ bool Worker::HandOver(const Listener& listener, int client) {
                                                     [&](uint32_t worker) { return inboxes[worker].load(); });
   if (!receiver.has_value()) return false;
   UniqueFd socket(client);
-  if (!inboxes[*receiver].Offer(socket, listener.shared().number)) {
+  if (!inboxes[*receiver].Offer(socket, listener.shared().number, source)) {
     static_cast<void>(socket.release());
     return false;
   }
@@ -164,17 +136,8 @@ bool Worker::HandOver(const Listener& listener, int client) {
 
 // Clients that other workers handed over stay here: none is passed on twice.
 void Worker::TakeIn(std::vector<Inbox::Client> clients) {
-  for (Inbox::Client& client : clients) sessions_->Open(client.socket.release(), *listeners_.at(client.listener).route);
-}
-
-void Worker::Refuse(Listener& listener, int client, CloseReason reason, const ConnectionLimit& limit,
-                    LogLimiter& log) {
-  io_->CloseWithReset(client);
-  resume_ = paused_;
-  listener.route->listener_cells->closed[static_cast<size_t>(reason)].Add();
-  if (std::optional<uint64_t> more = log.Admit(Clock::now()))
-    Log(LogLevel::kWarn, "connection refused listener=", listener.shared().name, " reason=",
-        std::string(ToString(reason)), " max_connections=", limit.max(), " not_logged=", *more);
+  for (Inbox::Client& client : clients)
+    sessions_->Open(client.socket.release(), *listeners_.at(client.listener).route, client.source);
 }
 
 // There are no file descriptors, or no memory, for more: what runs goes on, and clients wait in the accept queue.
@@ -200,7 +163,7 @@ void Worker::ResumeAccepting() {
   while (!waiting_.empty() && shared_.files.TryAcquire()) {
     WaitingClient client = std::move(waiting_.front());
     waiting_.pop_front();
-    sessions_->Open(client.socket.release(), *client.listener->route);
+    sessions_->Open(client.socket.release(), *client.listener->route, client.source);
   }
   if (!waiting_.empty() || shared_.files.room() == 0 || io_->buffers().full()) return;
   paused_ = false;
@@ -214,6 +177,7 @@ void Worker::ResumeAccepting() {
 void Worker::DropWaiting(CloseReason reason) {
   for (WaitingClient& client : waiting_) {
     client.listener->route->listener_cells->closed[static_cast<size_t>(reason)].Add();
+    if (client.source != SourceTable::kNone) client.listener->shared().sources->Release(client.source);
     client.listener->shared().limit.Release();
     shared_.limit.Release();
     inbox_.RemoveConnection();

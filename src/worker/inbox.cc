@@ -16,8 +16,8 @@ Inbox::Inbox() : wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
 
 Inbox::~Inbox() { Close(); }
 
-bool Inbox::Offer(UniqueFd& socket, uint32_t listener) {
-  auto node = std::make_unique<Node>(Node{{std::move(socket), listener}});
+bool Inbox::Offer(UniqueFd& socket, uint32_t listener, uint32_t source) {
+  auto node = std::make_unique<Node>(Node{{std::move(socket), listener, source}});
   AddConnection();  // before the worker can remove it again
   Node* before = newest_.load(std::memory_order_relaxed);
   do {

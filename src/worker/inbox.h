@@ -11,6 +11,7 @@
 #include "base/unique_fd.h"
 #include "worker/brief_connections.h"
 #include "worker/choose_receiver.h"
+#include "worker/source_table.h"
 
 namespace ringmain {
 
@@ -20,6 +21,7 @@ class Inbox {
   struct Client {
     UniqueFd socket;
     uint32_t listener = 0;  // WorkerUpdate's number
+    uint32_t source = SourceTable::kNone;
   };
 
   Inbox();
@@ -33,7 +35,7 @@ class Inbox {
   WorkerLoad load() const { return {connections_.load(std::memory_order_relaxed), takes_.load(std::memory_order_relaxed)}; }
   const BriefConnections& brief() const { return brief_; }
   // Leaves a client for the worker, counts it in its load, and wakes the worker. False, and `socket` stays as it is, once it is closed.
-  bool Offer(UniqueFd& socket, uint32_t listener);
+  bool Offer(UniqueFd& socket, uint32_t listener, uint32_t source);
   // Makes wake_fd() readable.
   void Wake();
 

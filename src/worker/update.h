@@ -16,8 +16,11 @@
 #include "metrics/board.h"
 #include "session/session.h"
 #include "takeover/frozen_process.h"
+#include "base/token_bucket.h"
 #include "upstream/upstream.h"
+#include "worker/access.h"
 #include "worker/connection_limit.h"
+#include "worker/source_table.h"
 
 namespace ringmain {
 
@@ -26,10 +29,25 @@ struct SharedListener {
   // `number` is what it is called between workers; no other listener of the process ever has it.
   SharedListener(std::string name_in, uint32_t number_in, uint32_t max_connections)
       : name(std::move(name_in)), number(number_in), limit(max_connections) {}
+  // What the configuration says of max_connections, accept_rate and per_source, from now on. `most` is how many connections the process may
+  // have. The process thread.
+  void SetLimits(const ListenerConfig& config, uint32_t most, TimePoint now);
+
+  // Of a takeover: what the limits remember, to pass on, and what another process remembered, once SetLimits was called and before any
+  // worker knows the listener.
+  void Freeze(FrozenListener& frozen, TimePoint now) const;
+  void GoOnFrom(const FrozenListener& frozen, TimePoint now);
+
   const std::string name;
   const uint32_t number;
   ConnectionLimit limit;
-  LogLimiter refused;
+  TokenBucket accept_rate;
+  // Null until per_source is configured; from then on it stays, since sessions may hold entries of it though per_source is off again.
+  std::shared_ptr<SourceTable> sources;
+  LogLimiter refused;         // by a number of connections
+  LogLimiter rate_refused;
+  LogLimiter source_refused;
+  LogLimiter access_refused;
   LogLimiter no_server;
   LogLimiter no_room;
 };
@@ -49,7 +67,10 @@ struct ListenerRoute : Route {
   std::shared_ptr<Upstream> upstream_owner;
   std::shared_ptr<UpstreamMetrics> upstream_metrics;
   std::vector<std::shared_ptr<ServerMetrics>> server_metrics;
+  std::shared_ptr<const AccessRules> access;  // null: everybody may connect
+  SourceTable* sources = nullptr;             // that of `shared` while per_source is on
 };
+static_assert(SourceTable::kNone == kNoClientSource);
 
 // A session as it passes from one worker to another.
 struct SavedSession {

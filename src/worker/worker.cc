@@ -217,7 +217,7 @@ void Worker::CarryTakeover(WorkerUpdate& update) {
     // Those that wait for file descriptors are sessions to the other process.
     for (; !waiting_.empty(); waiting_.pop_front()) {
       shared_.files.Acquire();
-      sessions_->Open(waiting_.front().socket.release(), *waiting_.front().listener->route);
+      sessions_->Open(waiting_.front().socket.release(), *waiting_.front().listener->route, waiting_.front().source);
     }
   }
   if (update.cut_lost) sessions_->CloseAll(CloseReason::kTakeoverFailed);
@@ -231,7 +231,11 @@ void Worker::Adopt(WorkerUpdate& update) {
     shared_.files.Acquire();
     one.route->shared->limit.Acquire();
     inbox_.AddConnection();
-    if (!sessions_->Adopt(one.session, *one.route, 0)) update.adopted_whole->store(false, std::memory_order_relaxed);
+    uint32_t source = SourceTable::kNone;
+    if (one.route->sources != nullptr)
+      if (std::optional<SocketAddress> client = io_->PeerAddress(one.session.client_fd))
+        source = one.route->sources->Count(*client, Clock::now());
+    if (!sessions_->Adopt(one.session, *one.route, 0, source)) update.adopted_whole->store(false, std::memory_order_relaxed);
   }
   for (std::unique_ptr<ListenerRoute>& route : update.adopted_routes) Retire(std::move(route));
 }
@@ -300,6 +304,8 @@ void Worker::OnClosed(Route& ended, CloseReason reason, Duration lifetime) {
 }
 
 void Worker::OnLetGo(Route& route) { ReleaseLimits(static_cast<ListenerRoute&>(route)); }
+
+void Worker::OnSourceLeft(Route& route, uint32_t source) { static_cast<ListenerRoute&>(route).shared->sources->Release(source); }
 
 void Worker::ReleaseLimits(ListenerRoute& route) {
   drop_routes_ |= route.retired && route.sessions == 0;

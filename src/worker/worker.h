@@ -112,6 +112,7 @@ class Worker final : private SessionObserver {
   struct WaitingClient {
     Listener* listener;
     UniqueFd socket;
+    uint32_t source;  // an entry of the listener's table of sources, or none
   };
 
   void Main(std::promise<absl::Status> set_up);
@@ -141,9 +142,12 @@ class Worker final : private SessionObserver {
   void ArmAccept(uint32_t index);
   void OnAccept(const Completion& completion);
   void Admit(Listener& listener, int client, bool may_hand_over);
-  bool HandOver(const Listener& listener, int client);
+  std::optional<CloseReason> Reserve(const ListenerRoute& route, int client, uint32_t& source);
+  std::optional<CloseReason> CheckAddress(const ListenerRoute& route, int client, uint32_t& source);
+  std::optional<CloseReason> ReserveLimits(SharedListener& listener);
+  bool HandOver(const Listener& listener, int client, uint32_t source);
   void TakeIn(std::vector<Inbox::Client> clients);
-  void Refuse(Listener& listener, int client, CloseReason reason, const ConnectionLimit& limit, LogLimiter& log);
+  void Refuse(Listener& listener, int client, CloseReason reason);
   void PauseAccepting(int error);
   void ResumeAccepting();
   void DropWaiting(CloseReason reason);
@@ -162,6 +166,7 @@ class Worker final : private SessionObserver {
   Route* CurrentRoute(Route& retired) override;
   void OnOutOfFiles() override;
   void OnLetGo(Route& route) override;
+  void OnSourceLeft(Route& route, uint32_t source) override;
   void ReleaseLimits(ListenerRoute& route);
 
   const Options options_;

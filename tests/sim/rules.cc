@@ -230,6 +230,7 @@ void Rules::CheckTotals() {
     if (!socket.is_client && !socket.closed) ++busy[socket.server];
   }
   report.Expect(world_.sessions().size() == static_cast<size_t>(open), "sessions lost");
+  report.Expect(world_.client_sources() == world_.sessions().size(), world_.client_sources(), " client sources are held");
   report.Expect(world_.worker_cells().sessions.value() == open, "the gauge of sessions is wrong");
   report.Expect(world_.listener_cells().active.value() == open, "the gauge of active connections is wrong");
   report.Expect(world_.listener_cells().bytes[0].value() == to_server, "bytes to the server are miscounted");

@@ -69,7 +69,7 @@ SimSocket& World::Accept(const PeerScript& script) {
   SimSocket& client = io_.AddClient(script);
   report_.Trace("accept fd=", client.fd);
   io_.set_phase(Phase::kHandle);
-  sessions_->Open(client.fd, route_);
+  sessions_->Open(client.fd, route_, NewClientSource());
   io_.ConnectLater();
   return client;
 }
@@ -153,7 +153,7 @@ void World::HandOver() {
   sessions_->LetGo();
   report_.Expect(sessions_->size() == 0, "sessions are left");
   for (auto& [session, server] : saved)
-    report_.Expect(next->Adopt(session, route_, server), "no memory for what a session held");
+    report_.Expect(next->Adopt(session, route_, server, NewClientSource()), "no memory for what a session held");
   sessions_ = std::move(next);
   if (close_idle_over_.has_value()) sessions_->CloseIdle(*close_idle_over_);
   Thaw();
@@ -173,7 +173,7 @@ void World::HandOverInVain() {
   route.sessions = 0;
   for (auto& [session, server] : Save()) {
     if (session.relays[0].in_pipe > 0 || session.relays[1].in_pipe > 0) continue;
-    report_.Expect(next.Adopt(session, route, server), "no memory for what a session held");
+    report_.Expect(next.Adopt(session, route, server, NewClientSource()), "no memory for what a session held");
   }
   next.LetGo();
   report_.Expect(next.size() == 0 && pool.held() == 0, "copies are left");
@@ -223,6 +223,12 @@ void World::SetServerUp(size_t server, bool up) {
 }
 
 void World::OnClosed(Route&, CloseReason reason, Duration) { rules_.OnClosed(reason); }
+
+uint32_t World::NewClientSource() { return *client_sources_.insert(next_client_source_++).first; }
+
+void World::OnSourceLeft(Route&, uint32_t client_source) {
+  report_.Expect(client_sources_.erase(client_source) == 1, "the source ", client_source, " is given back though no session has it");
+}
 
 void World::OnConnectFailed(const Route& route, uint16_t index, ConnectFailure failure, int error) {
   size_t server = route.upstream->server(index).address().port();

@@ -4,6 +4,7 @@
 
 #include <deque>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "config/config.h"
@@ -93,9 +94,12 @@ class World final : public SessionObserver {
   Route* CurrentRoute(Route&) override { return current_; }
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
+  void OnSourceLeft(Route& route, uint32_t client_source) override;
+  size_t client_sources() const { return client_sources_.size(); }
 
  private:
   std::unique_ptr<Sessions> NewSessions();
+  uint32_t NewClientSource();
   using Saved = std::vector<std::pair<FrozenSession, uint16_t>>;
   Saved Save();
 
@@ -117,6 +121,8 @@ class World final : public SessionObserver {
   TimePoint thawed_at_{};
   std::optional<Duration> close_idle_over_;
   bool health_changed_ = false;
+  std::set<uint32_t> client_sources_;  // each session has one of its own
+  uint32_t next_client_source_ = 0;
   Rules rules_{*this};
 };
 

@@ -67,6 +67,15 @@ TEST(MetricsText, AddsUpWorkers) {
       });
 }
 
+TEST(MetricsText, SourcesOfThoseListenersThatCountThem) {
+  Sample sample;
+  EXPECT_EQ(RenderMetrics(sample.View()).find("ringmain_listener_sources"), std::string::npos);
+  auto layout = std::make_shared<Layout>(*sample.layout);
+  layout->listeners[0].sources = [] { return SourceUse{17, 4096, 3}; };
+  sample.layout = std::move(layout);
+  ExpectLines(RenderMetrics(sample.View()), {R"(ringmain_listener_sources{listener="tunnel"} 17)"});
+}
+
 TEST(MetricsText, ExportsEveryReasonFromTheStart) {
   Sample sample;
   std::set<std::string> lines = Lines(RenderMetrics(sample.View()));

@@ -218,6 +218,9 @@ TEST(StatusJson, SaysWhatIs) {
   EXPECT_EQ(listener["connections_active"], 2);
   EXPECT_EQ(listener["closed"].size(), kCloseReasons);
   EXPECT_EQ(listener["closed"]["idle_timeout"], 3);
+  EXPECT_EQ(listener["access"], nlohmann::json::array());
+  EXPECT_EQ(listener["accept_rate"], nullptr);
+  EXPECT_EQ(listener["per_source"], nullptr);
 
   ASSERT_EQ(status["upstreams"].size(), 1u);
   EXPECT_EQ(status["upstreams"][0]["name"], "echo");

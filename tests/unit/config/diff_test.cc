@@ -49,6 +49,11 @@ TEST(DescribeChanges, ASentenceForEach) {
       {"upstream: back", "upstream: back, idle_timeout: 90s, max_connections: 5, keepalive: off, backlog: 9, half_closed_timeout: off",
        {"listener front: max_connections off -> 5", "listener front: idle_timeout off -> 90s",
         "listener front: half_closed_timeout 5m -> off", "listener front: keepalive 30s -> off", "listener front: backlog 4096 -> 9"}},
+      {"upstream: back", "upstream: back, access: [ { allow: [ 10.0.0.0/8, 192.0.2.1 ] }, { deny: all } ], accept_rate: 90/m, "
+                         "per_source: { max_connections: 3, accept_rate: { rate: 10/s, burst: 50 }, ipv6_prefix: 56 }",
+       {"listener front: access none -> allow 10.0.0.0/8, allow 192.0.2.1/32, deny all",
+        "listener front: accept_rate off -> 90/m burst 1", "listener front: per_source.max_connections off -> 3",
+        "listener front: per_source.accept_rate off -> 10/s burst 50", "listener front: per_source.ipv6_prefix 64 -> 56"}},
       {"listen: \"127.0.0.1:1\"", "listen: [ \"127.0.0.1:1\", \"unix:/x\" ]", {"listener front: listen 127.0.0.1:1 -> 127.0.0.1:1, unix:/x"}},
       {"name: front", "name: other", {"listener front: removed", "listener other: added"}},
       {"10.0.0.2:1\"", "10.0.0.3:1\"", {"upstream back: server 10.0.0.2:1 removed", "upstream back: server 10.0.0.3:1 added"}},

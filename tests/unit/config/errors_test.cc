@@ -141,7 +141,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("names: x"), {"5:5: unknown key 'names'; did you mean 'name'?"}},
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, keepalive, backlog"}},
+            "idle_timeout, half_closed_timeout, keepalive, backlog, access, accept_rate, per_source"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
@@ -191,6 +191,53 @@ TEST(ErrorsTest, OfListeners) {
            {"1:32: listen address '127.0.0.1:9900' is that of the admin server; change it or admin.listen"}},
       },
       kUpstreams);
+}
+
+TEST(ErrorsTest, OfWhoIsLetIn) {
+  auto with = [](const std::string& line) {
+    return "listeners:\n  - name: l\n    listen: 127.0.0.1:1\n    upstream: u\n    " + line + "\n";
+  };
+  constexpr char kEither[] = "an access rule is either allow or deny; write such as { allow: 10.0.0.0/8 }";
+  constexpr char kRate[] = "is not valid; write a rate such as 1000/s or 60/m";
+  Check(
+      {
+          {with("access: all"), {"5:13: access must be a list, not a single value"}},
+          {with("access: []"), {"5:13: access is empty; it needs at least one item"}},
+          {with("access: [all]"), {"5:14: an access rule must be a map of keys, not a single value"}},
+          {with("access: [{}]"), {absl::StrCat("5:14: ", kEither)}},
+          {with("access: [{ allow: all, deny: all }]"), {absl::StrCat("5:14: ", kEither)}},
+          {with("access: [{ alow: all }]"), {"5:16: unknown key 'alow'; did you mean 'allow'?"}},
+          {with("access: [{ deny: }]"), {"5:16: deny has no value; give it one or leave the key out"}},
+          {with("access: [{ deny: [] }]"), {"5:22: deny is empty; it needs at least one item"}},
+          {with("access: [{ deny: {} }]"), {"5:22: deny must be a single value, not a map"}},
+          {with("access: [{ deny: 10.0.0.1/8 }]"),
+           {"5:22: deny: \"10.0.0.1/8\" has bits behind its prefix; 10.0.0.0/8 is the network that it is in"}},
+          {with("access: [{ allow: [10.0.0.0/8, host] }]"),
+           {"5:36: allow: \"host\" is no network; write one such as 10.0.0.0/8, 2001:db8::/32, one address, or all"}},
+          {with("access: [{ deny: all }, { allow: 10.0.0.0/8 }, { deny: 10.0.0.0/8 }]"),
+           {"5:29: this access rule never decides: that of line 5 is for all; put it before that one or take it out"}},
+          {with("accept_rate: 10"), {absl::StrCat("5:18: accept_rate: '10' ", kRate, ", or off")}},
+          {with("accept_rate: 0/s"), {"5:18: accept_rate: '0/s' is out of range; write 1/m to 1000000/s, or off"}},
+          {with("accept_rate: 1000001/s"), {"5:18: accept_rate: '1000001/s' is out of range; write 1/m to 1000000/s, or off"}},
+          {with("accept_rate: [1/s]"), {"5:18: accept_rate must be a single value, not a list"}},
+          {with("accept_rate: { burst: 5 }"), {"5:18: missing key 'rate'"}},
+          {with("accept_rate: { rate: off }"), {absl::StrCat("5:26: rate: 'off' ", kRate)}},
+          {with("accept_rate: { rate: 1/s, burst: 0 }"), {"5:38: burst: '0' is out of range; write 1 to 1000000"}},
+          {with("accept_rate: { rate: 1/s, brust: 1 }"), {"5:31: unknown key 'brust'; did you mean 'burst'?"}},
+          {with("per_source: 100"), {"5:17: per_source must be a map of keys, not a single value"}},
+          {with("per_source: { max_connections: 0 }"),
+           {"5:36: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
+          {with("per_source: { accept_rate: fast }"), {absl::StrCat("5:32: accept_rate: 'fast' ", kRate, ", or off")}},
+          {with("per_source: { ipv6_prefix: 129 }"), {"5:32: ipv6_prefix: '129' is out of range; write 1 to 128"}},
+          {with("per_source: { ipv6_prefix: 0 }"), {"5:32: ipv6_prefix: '0' is out of range; write 1 to 128"}},
+          {with("per_source: { max: 1 }"), {"5:19: unknown key 'max'; known: max_connections, accept_rate, ipv6_prefix"}},
+      },
+      kUpstreams);
+  std::string networks = "10.0.0.0";
+  for (int i = 1; i < 4096; ++i) networks += absl::StrCat(", 10.0.", i / 256, ".", i % 256);
+  EXPECT_EQ(ErrorsOf(absl::StrCat(with("access: [{ deny: [" + networks + "] }]"), kUpstreams)), "");
+  EXPECT_EQ(ErrorsOf(absl::StrCat(with("access: [{ deny: [" + networks + "] }, { allow: all }]"), kUpstreams)),
+            "f:5:13: access has 4097 networks; at most 4096 are allowed");
 }
 
 TEST(ErrorsTest, OfUpstreams) {

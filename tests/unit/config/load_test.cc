@@ -242,6 +242,30 @@ TEST(LoadTest, TakesOtherWaysToWriteTheSame) {
            "upstreams":[{"name":"u","servers":[{"address":"127.0.0.1:7001"}]}]})");
 }
 
+TEST(LoadTest, ReadsWhoIsLetIn) {
+  auto of = [](const std::string& keys) {
+    return Load("listeners: [{ name: l, listen: 127.0.0.1:8080, upstream: u" + keys +
+                " }]\nupstreams: [{ name: u, servers: [{ address: 127.0.0.1:7001 }] }]\n")
+        ->listeners[0];
+  };
+  ListenerConfig open = of("");
+  EXPECT_TRUE(open.access.empty());
+  EXPECT_FALSE(open.accept_rate.has_value());
+  EXPECT_EQ(open.per_source, PerSourceConfig());
+  EXPECT_FALSE(open.per_source.on());
+  EXPECT_EQ(open, of(", accept_rate: off, per_source: { max_connections: off, accept_rate: off, ipv6_prefix: 64 }"));
+
+  ListenerConfig limited = of(", access: [{ allow: [192.0.2.0/24, \"2001:db8::/32\"] }, { deny: all }], accept_rate: { rate: 1000/s, burst: 2000 }, "
+                              "per_source: { max_connections: 100, accept_rate: 10/s, ipv6_prefix: 56 }");
+  std::vector<AccessRule> access{{true, Network::Parse("192.0.2.0/24").value()}, {true, Network::Parse("2001:db8::/32").value()}, {false, {}}};
+  EXPECT_EQ(limited.access, access);
+  EXPECT_EQ(limited.accept_rate, (RateConfig{60'000, 2000}));
+  EXPECT_EQ(limited.per_source, (PerSourceConfig{100, RateConfig{600, 10}, 56}));
+  EXPECT_TRUE(limited.per_source.on());
+  EXPECT_EQ(of(", accept_rate: 30/m").accept_rate, (RateConfig{30, 1})) << "at least one at once";
+  EXPECT_EQ(of(", accept_rate: { rate: 7/s }").accept_rate, (RateConfig{420, 7}));
+}
+
 TEST(LoadTest, ReadsAFile) {
   std::string path = testing::TempDir() + "ringmain_load_test_" + std::to_string(getpid()) + ".yaml";
   std::ofstream(path) << kSmallest;

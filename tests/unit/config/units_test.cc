@@ -52,6 +52,19 @@ TEST(UnitsTest, RefusesOtherSizes) {
     EXPECT_FALSE(ParseSize(text).has_value()) << text;
 }
 
+TEST(UnitsTest, ReadsRates) {
+  EXPECT_EQ(ParseRate("1000/s"), 60'000u);
+  EXPECT_EQ(ParseRate("30/m"), 30u);
+  EXPECT_EQ(ParseRate("0/s"), 0u);
+  EXPECT_EQ(ParseRate("99999999999999999999/s"), std::numeric_limits<uint64_t>::max());
+  for (const char* text : {"", "10", "/s", "10/", "10/h", "10/S", "10 /s", "10/ s", "-1/s", "1.5/s", "10s", "10MiB/s", "off"})
+    EXPECT_FALSE(ParseRate(text).has_value()) << text;
+  EXPECT_EQ(FormatRate(1), "1/m");
+  EXPECT_EQ(FormatRate(60), "1/s");
+  EXPECT_EQ(FormatRate(90), "90/m");
+  EXPECT_EQ(FormatRate(60'000), "1000/s");
+}
+
 TEST(UnitsTest, ReadsNumbers) {
   EXPECT_EQ(ParseNumber("0"), 0u);
   EXPECT_EQ(ParseNumber("42"), 42u);

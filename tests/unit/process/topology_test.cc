@@ -61,6 +61,48 @@ TEST_F(TopologyTest, WhatStaysKeepsItsObjects) {
   EXPECT_NE(now_.upstreams()[1].servers[0].server, before_.upstreams()[0].servers[0].server) << "of another upstream";
 }
 
+TEST_F(TopologyTest, WhoIsLetInPassesToASuccessor) {
+  std::string limits = "max_connections: 5, access: [ { allow: 10.0.0.0/8 }, { deny: all } ], accept_rate: { rate: 1/m, burst: 5 }, "
+                       "per_source: { accept_rate: { rate: 1/m, burst: 3 } }";
+  Load(Without("max_connections: 5", limits));
+  const SocketAddress client = SocketAddress::ParseHost("10.1.2.3").value();
+  auto let_in = [&](const Topology& topology) {  // of five, and of five from the client
+    SharedListener& shared = *topology.listener("front").shared;
+    int all = 0, client_s = 0;
+    for (int i = 0; i < 5; ++i) {
+      uint32_t entry;
+      all += shared.accept_rate.TryTake(time_);
+      client_s += shared.sources->Admit(client, time_, entry) == SourceTable::Verdict::kAdmitted;
+    }
+    return std::pair(all, client_s);
+  };
+  auto set_limits = [&](const Topology& topology) {
+    const Topology::ListenerEntry& front = topology.listener("front");
+    front.shared->SetLimits(front.config, 1000, time_);
+  };
+  set_limits(now_);
+  EXPECT_TRUE(now_.listener("front").shared->accept_rate.TryTake(time_));
+  uint32_t entry;
+  now_.listener("front").shared->sources->Admit(client, time_, entry);
+  FrozenProcess frozen;
+  now_.Freeze(frozen, time_);
+
+  Topology inherited = Topology::Inherit(frozen, 1, time_);
+  const AccessRules rules = now_.listener("front").config.access;
+  EXPECT_EQ(inherited.listener("front").config.access, rules);
+  auto route = inherited.MakeAdoptedRoute({"front", "back", "10.0.0.1:1"}, 0, {});
+  ASSERT_NE(route, nullptr);
+  EXPECT_EQ(*route->access, rules);
+  EXPECT_EQ(route->sources, nullptr);
+  EXPECT_EQ(now_.MakeRoute(now_.listener("side"), 0, {})->access, nullptr);
+
+  Topology next(*LoadText(Without("max_connections: 5", limits), "f").value(), inherited, 1, time_);
+  set_limits(next);
+  next.GoOnFrom(frozen, time_);
+  EXPECT_EQ(next.MakeRoute(next.listener("front"), 0, {})->sources, next.listener("front").shared->sources.get());
+  EXPECT_EQ(let_in(next), std::pair(4, 2));
+}
+
 TEST_F(TopologyTest, AServerDrainsUntilItsLastSessionAndMayComeBack) {
   Load(kBase);
   auto first = now_.upstreams()[0].servers[0].server;

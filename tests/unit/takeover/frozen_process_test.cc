@@ -75,6 +75,27 @@ TEST(FrozenProcess, VersionOneIsStillUnderstood) {
   ExpectSame(*decoded, expected);
 }
 
+TEST(FrozenProcess, LimitsOfListenersComeBack) {
+  FrozenProcess process = Sample();
+  FrozenListener& listener = process.listeners[0];
+  listener.access = {"allow 10.0.0.0/8", "deny all"};
+  listener.accept_pace = Pace::Of(60, 5);
+  listener.accept_paid_until_ns = 123'456'789'012'345;
+  listener.source_pace = Pace::Of(7, 1);
+  listener.sources = std::string("\0\xff any bytes", 12);
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, process);
+  const FrozenListener& same = decoded->listeners[0];
+  EXPECT_EQ(same.access, listener.access);
+  EXPECT_EQ(same.accept_pace, listener.accept_pace);
+  EXPECT_EQ(same.accept_paid_until_ns, listener.accept_paid_until_ns);
+  EXPECT_EQ(same.source_pace, listener.source_pace);
+  EXPECT_EQ(same.sources, listener.sources);
+  listener.source_pace.depth_ns = INT64_MAX;
+  EXPECT_FALSE(DecodeProcess(Encode(process), 5).ok()) << "no pace has that depth";
+}
+
 TEST(FrozenProcess, WhatIsNotKnownIsSkipped) {
   Json json = Json::from_cbor(Encode(Sample()));
   json["later"] = {1, 2};

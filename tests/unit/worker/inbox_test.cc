@@ -27,7 +27,7 @@ TEST(Inbox, ClientsArriveInOrder) {
   for (uint32_t listener : {3u, 1u, 2u}) {
     UniqueFd socket = AnyFd();
     fds.push_back(socket.get());
-    EXPECT_TRUE(inbox.Offer(socket, listener));
+    EXPECT_TRUE(inbox.Offer(socket, listener, SourceTable::kNone));
     EXPECT_FALSE(socket.valid());
   }
   std::vector<Inbox::Client> clients = inbox.TakeAll();
@@ -44,12 +44,12 @@ TEST(Inbox, WakesOnceForAllThatWait) {
   EXPECT_EQ(Wakes(inbox), 0u);
   for (int i = 0; i < 3; ++i) {
     UniqueFd socket = AnyFd();
-    inbox.Offer(socket, 0);
+    inbox.Offer(socket, 0, SourceTable::kNone);
   }
   EXPECT_EQ(Wakes(inbox), 1u);
   inbox.TakeAll();
   UniqueFd socket = AnyFd();
-  inbox.Offer(socket, 0);
+  inbox.Offer(socket, 0, SourceTable::kNone);
   EXPECT_EQ(Wakes(inbox), 1u);
   inbox.Wake();
   EXPECT_EQ(Wakes(inbox), 1u);
@@ -62,7 +62,7 @@ TEST(Inbox, LoadCountsWhatWaitsInIt) {
   EXPECT_TRUE(inbox.load().takes);
   inbox.AddConnection();
   UniqueFd socket = AnyFd();
-  inbox.Offer(socket, 0);
+  inbox.Offer(socket, 0, SourceTable::kNone);
   EXPECT_EQ(inbox.load().connections, 2u);
   inbox.TakeAll();
   EXPECT_EQ(inbox.load().connections, 2u) << "taken out it is still a connection of the worker";
@@ -74,15 +74,15 @@ TEST(Inbox, LoadCountsWhatWaitsInIt) {
 TEST(Inbox, ClosedItRefusesAndGivesBack) {
   Inbox inbox;
   UniqueFd first = AnyFd(), second = AnyFd();
-  inbox.Offer(first, 0);
+  inbox.Offer(first, 0, SourceTable::kNone);
   EXPECT_EQ(inbox.Close().size(), 1u);
   int number = second.get();
-  EXPECT_FALSE(inbox.Offer(second, 0));
+  EXPECT_FALSE(inbox.Offer(second, 0, SourceTable::kNone));
   EXPECT_EQ(second.get(), number);
   EXPECT_TRUE(IsOpen(number));
   EXPECT_EQ(inbox.load().connections, 1u) << "the refused one does not count";
   EXPECT_TRUE(inbox.TakeAll().empty());
-  EXPECT_FALSE(inbox.Offer(second, 0)) << "looking into it does not open it again";
+  EXPECT_FALSE(inbox.Offer(second, 0, SourceTable::kNone)) << "looking into it does not open it again";
 }
 
 TEST(Inbox, WhatNobodyTookIsClosed) {
@@ -91,7 +91,7 @@ TEST(Inbox, WhatNobodyTookIsClosed) {
     Inbox inbox;
     UniqueFd socket = AnyFd();
     number = socket.get();
-    inbox.Offer(socket, 0);
+    inbox.Offer(socket, 0, SourceTable::kNone);
     EXPECT_TRUE(IsOpen(number));
   }
   EXPECT_FALSE(IsOpen(number));
@@ -102,9 +102,9 @@ TEST(Inbox, OpensAgainForTheNextWorker) {
   Inbox inbox;
   UniqueFd socket(-1);
   inbox.Close();
-  EXPECT_FALSE(inbox.Offer(socket, 1));
+  EXPECT_FALSE(inbox.Offer(socket, 1, SourceTable::kNone));
   inbox.Open();
-  EXPECT_TRUE(inbox.Offer(socket, 2));
+  EXPECT_TRUE(inbox.Offer(socket, 2, SourceTable::kNone));
   inbox.Open();
   std::vector<Inbox::Client> clients = inbox.TakeAll();
   ASSERT_EQ(clients.size(), 1u) << "opening an open one loses nothing";
@@ -122,7 +122,7 @@ TEST(Inbox, NoClientIsLostOrDoubled) {
         for (int i = 0; i < kEach; ++i) {
           UniqueFd socket(-1);
           auto number = static_cast<uint32_t>(giver * kEach + i);
-          if (!inbox.Offer(socket, number)) kept[giver].insert(number);
+          if (!inbox.Offer(socket, number, SourceTable::kNone)) kept[giver].insert(number);
         }
       });
     std::multiset<uint32_t> seen;
