@@ -49,6 +49,9 @@ class Differences {
     auto text = [none](const std::optional<T>& value) { return value.has_value() ? Text(*value) : none; };
     if (before != after) Add(absl::StrCat(name, " ", text(before), " -> ", text(after)));
   }
+  void ComparePercents(const char* name, uint32_t before, uint32_t after) {
+    if (before != after) Add(absl::StrCat(name, " ", before, "% -> ", after, "%"));
+  }
   void CompareSizes(const char* name, std::optional<uint64_t> before, std::optional<uint64_t> after) {
     auto text = [](std::optional<uint64_t> value) { return value.has_value() ? FormatSize(*value) : "auto"; };
     if (before != after) Add(absl::StrCat(name, " ", text(before), " -> ", text(after)));
@@ -84,6 +87,10 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("max_connections", before.max_connections, after.max_connections, "off");
   differences.Compare("idle_timeout", before.idle_timeout, after.idle_timeout);
   differences.Compare("half_closed_timeout", before.half_closed_timeout, after.half_closed_timeout);
+  differences.Compare("client_idle_timeout", before.client_idle_timeout, after.client_idle_timeout);
+  differences.Compare("server_idle_timeout", before.server_idle_timeout, after.server_idle_timeout);
+  differences.Compare("max_lifetime", before.max_lifetime, after.max_lifetime);
+  differences.ComparePercents("lifetime_jitter", before.lifetime_jitter_percent, after.lifetime_jitter_percent);
   differences.Compare("keepalive", before.keepalive, after.keepalive);
   differences.Compare("backlog", before.backlog, after.backlog);
   differences.In("");
@@ -93,6 +100,7 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.In(absl::StrCat("upstream ", after.name, ": "));
   differences.Compare("balance", before.balance, after.balance);
   differences.Compare("connect_timeout", before.connect_timeout, after.connect_timeout);
+  differences.Compare("connect_total_timeout", before.connect_total_timeout, after.connect_total_timeout);
   differences.Compare("connect_tries", before.connect_tries, after.connect_tries);
   differences.Compare("health_check", before.health_check, after.health_check, "none");
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);

@@ -30,6 +30,10 @@ void SchemaReader::ReadListener(const Value& item) {
   map.NumberOr(kOff, "max_connections", 1, kMaxConnections, &listener.max_connections);
   map.TimeOrOff("idle_timeout", milliseconds(1), kMaxIdle, &listener.idle_timeout);
   map.TimeOrOff("half_closed_timeout", milliseconds(1), kMaxIdle, &listener.half_closed_timeout);
+  map.TimeOrOff("client_idle_timeout", milliseconds(1), kMaxIdle, &listener.client_idle_timeout);
+  map.TimeOrOff("server_idle_timeout", milliseconds(1), kMaxIdle, &listener.server_idle_timeout);
+  map.TimeOrOff("max_lifetime", milliseconds(1), kMaxIdle, &listener.max_lifetime);
+  map.Percent("lifetime_jitter", 0, kMaxJitterPercent, &listener.lifetime_jitter_percent);
   map.SecondsOrOff("keepalive", seconds(1), kMaxKeepalive, &listener.keepalive);
   map.Number("backlog", 1, kMaxBacklog, &listener.backlog);
   map.Finish();

@@ -15,6 +15,7 @@ namespace ringmain {
 
 // The longest timeout of a session.
 inline constexpr milliseconds kMaxIdle = std::chrono::hours(24 * 365);
+inline constexpr uint32_t kMaxJitterPercent = 50;
 
 // Names or addresses that must differ.
 class Distinct {

@@ -24,6 +24,7 @@ void SchemaReader::ReadUpstream(const Value& item) {
   map.Choice("balance", kBalanceNames, &upstream.balance);
   map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
+  map.TimeOrOff("connect_total_timeout", milliseconds(1), kMaxConnectTries * hours(1), &upstream.connect_total_timeout);
   if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
   if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);

@@ -1,5 +1,5 @@
-// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`) and plain
-// numbers. Pure.
+// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`), percentages
+// (`20%`) and plain numbers. Pure.
 //
 // A value is decimal digits followed by its unit, without a sign, a fraction or a space. A value too large to hold
 // becomes the largest that can be held, so that the caller's check of the range refuses it.
@@ -16,6 +16,7 @@ namespace ringmain {
 
 // None if `text` is not of the form.
 std::optional<uint64_t> ParseNumber(std::string_view text);
+std::optional<uint64_t> ParsePercent(std::string_view text);  // `20%`
 std::optional<milliseconds> ParseDuration(std::string_view text);
 // Knows `us`, too.
 std::optional<microseconds> ParseFineDuration(std::string_view text);

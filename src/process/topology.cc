@@ -166,7 +166,11 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   route->keepalive = listener.config.keepalive;
   route->idle_timeout = listener.config.idle_timeout;
   route->half_closed_timeout = listener.config.half_closed_timeout;
+  route->side_idle_timeouts = {listener.config.client_idle_timeout, listener.config.server_idle_timeout};
+  route->max_lifetime = listener.config.max_lifetime;
+  route->lifetime_jitter_percent = listener.config.lifetime_jitter_percent;
   route->connect_timeout = upstream->config().connect_timeout;
+  route->connect_total_timeout = upstream->config().connect_total_timeout;
   route->connect_tries = upstream->config().connect_tries;
   return route;
 }
@@ -285,6 +289,9 @@ std::unique_ptr<ListenerRoute> Topology::MakeAdoptedRoute(const FrozenRoute& fro
   route->names = std::move(names);
   route->idle_timeout = frozen.idle_timeout;
   route->half_closed_timeout = frozen.half_closed_timeout;
+  route->side_idle_timeouts = {frozen.client_idle_timeout, frozen.server_idle_timeout};
+  route->max_lifetime = frozen.max_lifetime;
+  route->lifetime_jitter_percent = frozen.lifetime_jitter_percent;
   route->keepalive = frozen.keepalive;
   return route;
 }

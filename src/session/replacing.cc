@@ -94,6 +94,8 @@ bool Sessions::ReplaceServer(Session& session) {
   session.route = route;
   session.tried = tried;
   session.tries = tries;
+  session.connecting_since = io_.Now();
+  session.check_at = TimePoint::max();
   ConnectTo(session, *picked);
   return true;
 }

@@ -7,31 +7,6 @@
 #include "base/check.h"
 
 namespace ringmain {
-namespace {
-
-bool HalfClosed(const Session& session) { return session.relays[0].over() || session.relays[1].over() || session.server_lost; }
-
-uint64_t BytesMoved(const Session& session) {
-  uint64_t bytes = 0;
-  for (const Relay& relay : session.relays) bytes += relay.received() + relay.sent();
-  return bytes;
-}
-
-struct Quiet {
-  Duration timeout{};  // zero is off
-  CloseReason reason = CloseReason::kIdleTimeout;
-};
-
-// How long the session may be without a byte as it stands, and what it is closed for then.
-Quiet QuietLimit(const Session& session) {
-  Quiet idle{session.route->idle_timeout, CloseReason::kIdleTimeout};
-  if (!HalfClosed(session)) return idle;
-  Quiet half_closed{session.route->half_closed_timeout, CloseReason::kHalfClosedTimeout};
-  if (half_closed.timeout.count() == 0) return idle;
-  return idle.timeout.count() != 0 && idle.timeout < half_closed.timeout ? idle : half_closed;
-}
-
-}  // namespace
 
 Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
                    uint32_t direct_turn_bytes, uint64_t first_number)
@@ -50,7 +25,7 @@ void Sessions::Open(int client, Route& route) {
   cells_.opened.Add();
   session.number = first_number_ + cells_.opened.value();
   ++route.sessions;
-  session.accepted_at = session.last_byte_at = io_.Now();
+  session.accepted_at = session.connecting_since = session.last_byte_at = io_.Now();
   route.listener_cells->active.Add(1);
   cells_.sessions.Add(1);
   session.relay(Direction::kToServer).SetSource(client);
@@ -273,10 +248,12 @@ void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int er
   session.server_fd = -1;
   CloseReason reason =
       failure == ConnectFailure::kTimeout ? CloseReason::kConnectTimeout : CloseReason::kConnectFailed;
-  if (session.tries < route.connect_tries)
-    StartConnect(session, reason);
-  else
+  if (session.tries >= route.connect_tries)
     WithoutServer(session, reason);
+  else if (route.connect_total_timeout.count() != 0 && io_.Now() >= LastConnectBy(session))
+    WithoutServer(session, CloseReason::kConnectTimeout);
+  else
+    StartConnect(session, reason);
 }
 
 // No server is to be had. A client whose server was to be replaced sees that one's end, as if nothing had been tried.
@@ -292,6 +269,7 @@ void Sessions::Establish(Session& session) {
   route.servers[session.server()].cells->connects.Add();
   session.state = SessionState::kEstablished;
   session.last_byte_at = now;
+  for (Session::Swept& swept : session.swept) swept.active_at = CoarseTime(now);
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);
   session.relay(Direction::kToClient).SetSource(session.server_fd);
@@ -392,44 +370,6 @@ void Sessions::PassEnds(Session& session) {
     if (!session.reset) io_.ShutdownSend(passed == &session.relays[0] ? session.server_fd : session.client_fd);
     StartQuietTimer(session, io_.Now());
   }
-}
-
-// ---- Timers ----
-
-void Sessions::ScheduleConnectTimer(Session& session) {
-  timers_.Schedule(session, std::min(session.connect_started_at + session.route->connect_timeout, session.leave_at));
-}
-
-void Sessions::StartQuietTimer(Session& session, TimePoint now) {
-  Duration timeout = QuietLimit(session).timeout;
-  session.quiet_bytes = BytesMoved(session);
-  session.quiet_checks = 0;
-  if (timeout.count() == 0)
-    timers_.Cancel(session);
-  else
-    timers_.Schedule(session, now + timeout / kQuietChecks);
-}
-
-void Sessions::OnTimer(Session& session, TimePoint now) {
-  if (session.state == SessionState::kConnecting) {
-    if (now >= session.leave_at) {
-      Close(session, CloseReason::kClientLeft);
-    } else if (session.connect_armed && !session.connect_timed_out) {
-      session.connect_timed_out = true;
-      io_.Cancel({Op::kConnect, session.generation, session.index});
-    }
-    return;
-  }
-  uint64_t bytes = BytesMoved(session);
-  Quiet limit = QuietLimit(session);
-  if (bytes != session.quiet_bytes) {
-    session.quiet_bytes = bytes;
-    session.quiet_checks = 0;
-  } else if (++session.quiet_checks >= kQuietChecks) {
-    Close(session, limit.reason);
-    return;
-  }
-  timers_.Schedule(session, now + limit.timeout / kQuietChecks);
 }
 
 }  // namespace ringmain

@@ -73,6 +73,76 @@ TEST_F(Connecting, TimeoutMovesOn) {
   EXPECT_EQ(Failures(ConnectFailure::kTimeout), 1u);
 }
 
+// ---- All tries together ----
+
+TEST_F(Connecting, AllTriesTogetherHaveATimeoutToo) {
+  WorldOptions options;
+  options.servers = 4;
+  options.connect_timeout = milliseconds(500);
+  options.connect_total_timeout = milliseconds(700);
+  SimSocket& client = OpenWith(options);
+  Pass(milliseconds(300));
+  FailConnect(client, ECONNREFUSED);
+  SimSocket& second = *client.session->server;
+  Pass(milliseconds(399));
+  EXPECT_FALSE(second.connect->cancelled);
+  Pass(milliseconds(1) + TimerWheel::kTick);
+  ASSERT_TRUE(second.connect->cancelled);
+  world_->io().EndConnect(second, -ECANCELED);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kConnectTimeout), 1u);
+  EXPECT_TRUE(client.closed_with_reset);
+  EXPECT_EQ(client.session->tried.size(), 2u);
+}
+
+TEST_F(Connecting, NoTryBeginsWhenTheTimeForAllIsOver) {
+  WorldOptions options;
+  options.servers = 4;
+  options.connect_total_timeout = milliseconds(700);
+  SimSocket& client = OpenWith(options);
+  world_->io().AdvanceTo(world_->io().now() + milliseconds(800));
+  FailConnect(client, ECONNREFUSED);  // in the turn in which the timer would have been due
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kConnectTimeout), 1u);
+  EXPECT_EQ(client.session->tried.size(), 1u);
+}
+
+// However old the session is, the search for another server has its time.
+TEST_F(Connecting, TheTimeForAllTriesBeginsAnewWhenAServerIsLost) {
+  WorldOptions options;
+  options.servers = 3;
+  options.connect_total_timeout = milliseconds(700);
+  SimSocket& client = OpenWith(options);
+  world_->io().EndConnect(*client.session->server, 0);
+  Turn();
+  PassInSteps(seconds(10));
+  SimSocket& lost = *client.session->server;
+  world_->io().PeerFins(lost);
+  RunUntilQuiet();
+  ASSERT_TRUE(lost.closed);
+  PassInSteps(milliseconds(600));
+  FailConnect(client, ECONNREFUSED);
+  EXPECT_FALSE(client.closed);
+  world_->io().EndConnect(*client.session->server, 0);
+  RunUntilQuiet();
+  EXPECT_FALSE(client.closed);
+}
+
+TEST_F(Connecting, TheTimeForAllTriesGoesOnElsewhere) {
+  WorldOptions options;
+  options.servers = 3;
+  options.connect_timeout = seconds(10);
+  options.connect_total_timeout = seconds(4);
+  SimSocket& client = OpenWith(options);
+  PassInSteps(seconds(3));
+  HandOver();
+  PassInSteps(milliseconds(990));
+  EXPECT_FALSE(client.session->closing);
+  PassInSteps(milliseconds(20));
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kConnectTimeout), 1u);
+}
+
 TEST_F(Connecting, AConnectThatBeatsItsCancelCounts) {
   WorldOptions options;
   options.connect_timeout = milliseconds(500);

@@ -44,6 +44,7 @@ void SimIo::Arm(SimSocket& socket, ReceiveOp operation) {
   report_.Trace("  arm receive fd=", socket.fd, Side(socket), " multishot=", operation.multishot,
                 " limit=", operation.limit, " poll_first=", operation.waits);
   if (!operation.poll) socket.splice_ends += std::exchange(socket.spliced, false) ? 1 : 0;
+  operation.armed_at = now_;
   socket.receive = operation;
 }
 
@@ -114,6 +115,7 @@ void SimIo::Cancel(Token target) {
     bool leaves =
         session.client->ended() && session.client->taken == 0 && now_ >= session.client_ended_at + options_.leave_grace;
     leaves |= session.client->error_handled();
+    leaves |= options_.max_lifetime.count() != 0 && now_ >= session.opened_at + options_.max_lifetime;
     bool timed_out = phase_ == Phase::kTimers && !leaves;
     if (!timed_out) NoteClosing(session);
     session.connect_timed_out |= timed_out;
@@ -292,7 +294,7 @@ size_t SimIo::buffers_under_way() const {
 SimSocket& SimIo::AddClient(const PeerScript& script) {
   SimSocket& socket = NewSocket(/*is_client=*/true, script);
   socket.connected = true;
-  sessions_.push_back({.client = &socket, .opened_at = now_});
+  sessions_.push_back({.client = &socket, .opened_at = now_, .connecting_since = now_});
   out_of_files_ = false;
   socket.session = &sessions_.back();
   opening_ = frozen_ ? nullptr : socket.session;
@@ -482,6 +484,7 @@ void SimIo::NoteReplaced(SimSession& session) {
   ++replaced_[session.server->server];
   session.established = session.owes_another = false;
   session.replaced = true;
+  session.connecting_since = now_;
   session.replaced_after_reset = session.server->error_handled();
   session.half_closed = session.client->ended();
   session.server = nullptr;

@@ -23,7 +23,8 @@ UpstreamConfig MakeUpstreamConfig(const WorldOptions& options) {
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
-          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.servers, options.connect_tries, options.direct_limit};
+          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.servers, options.connect_tries, options.direct_limit,
+          options.max_lifetime};
 }
 
 // So that receives starve, which they do not while the pool can grow.
@@ -51,6 +52,10 @@ World::World(const WorldOptions& options, Report& report)
   route_.connect_tries = options.connect_tries;
   route_.idle_timeout = options.idle_timeout;
   route_.half_closed_timeout = options.half_closed_timeout;
+  route_.side_idle_timeouts = options.side_idle_timeouts;
+  route_.max_lifetime = options.max_lifetime;
+  route_.lifetime_jitter_percent = options.lifetime_jitter_percent;
+  route_.connect_total_timeout = options.connect_total_timeout;
 }
 
 SimSocket& World::Accept(const PeerScript& script) {

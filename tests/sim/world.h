@@ -27,6 +27,10 @@ struct WorldOptions {
   Duration connect_timeout = seconds(2);
   Duration idle_timeout{};
   Duration half_closed_timeout{};
+  std::array<Duration, 2> side_idle_timeouts{};
+  Duration max_lifetime{};
+  uint32_t lifetime_jitter_percent = 0;
+  Duration connect_total_timeout{};
   seconds keepalive{30};
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };

@@ -141,7 +141,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("names: x"), {"5:5: unknown key 'names'; did you mean 'name'?"}},
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, keepalive, backlog"}},
+            "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
@@ -152,6 +152,13 @@ TEST(ErrorsTest, OfListeners) {
             "10m or 1h, or off"}},
           {with("half_closed_timeout: 0ms"),
            {"5:26: half_closed_timeout: '0ms' is out of range; write 1ms to 8760h, or off"}},
+          {with("client_idle_timeout: 1"),
+           {"5:26: client_idle_timeout: '1' is not valid; write a duration such as 250ms, 2s, 10m or 1h, or off"}},
+          {with("server_idle_timeout: 0ms"), {"5:26: server_idle_timeout: '0ms' is out of range; write 1ms to 8760h, or off"}},
+          {with("max_lifetime: 9000h"), {"5:19: max_lifetime: '9000h' is out of range; write 1ms to 8760h, or off"}},
+          {with("lifetime_jitter: 51%"), {"5:22: lifetime_jitter: '51%' is out of range; write 0% to 50%"}},
+          {with("lifetime_jitter: 10"), {"5:22: lifetime_jitter: '10' is not valid; write a percentage such as 10%"}},
+          {with("lifetime_jitter: 1.5%"), {"5:22: lifetime_jitter: '1.5%' is not valid; write a percentage such as 10%"}},
           {with("keepalive: 0s"), {"5:16: keepalive: '0s' is out of range; write 1s to 9h, or off"}},
           {with("keepalive: 10h"), {"5:16: keepalive: '10h' is out of range; write 1s to 9h, or off"}},
           {with("keepalive: 1500ms"), {"5:16: keepalive: '1500ms' is not a whole number of seconds; write such as 2s"}},
@@ -311,7 +318,7 @@ TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
             "dir/a.yaml:4:42: address: '127.0.0.1:0' has port 0; write 1 to 65535\n"
             "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"
             "dir/a.yaml:9:5: unknown key 'zzzzzzzzzzzzzzzzzzzz'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, keepalive, backlog\n"
+            "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog\n"
             "dir/a.yaml:10:16: keepalive: '0s' is out of range; write 1s to 9h, or off\n"
             "dir/a.yaml:11:10: workers: 'none' is not valid; write a whole number, or auto");
 }
