@@ -33,6 +33,8 @@ std::string Text(const std::vector<SocketAddress>& values) {
   });
 }
 
+std::string Text(uint8_t value) { return absl::StrCat(static_cast<uint32_t>(value)); }
+
 class Differences {
  public:
   // `where` comes before each of the following.
@@ -80,6 +82,25 @@ class Differences {
   std::vector<std::string> list_;
 };
 
+void CompareSockets(const SocketOptions& before, const SocketOptions& after, bool listens, Differences& differences) {
+  auto asked = [](auto value) { return value != decltype(value)() ? std::optional(value) : std::nullopt; };
+  auto compare = [&](const char* name, auto old, auto now, const char* none) { differences.Compare(name, asked(old), asked(now), none); };
+  compare("socket.keepalive_interval", before.keepalive_interval, after.keepalive_interval, "default");
+  compare("socket.keepalive_count", before.keepalive_count, after.keepalive_count, "default");
+  compare("socket.user_timeout", before.user_timeout, after.user_timeout, "off");
+  compare("socket.congestion_control", before.congestion_control, after.congestion_control, "default");
+  compare("socket.max_segment", before.max_segment, after.max_segment, "default");
+  differences.Compare("socket.mark", before.mark, after.mark, "off");
+  differences.Compare("socket.dscp", before.dscp, after.dscp, "off");
+  compare("socket.interface", before.interface, after.interface, "any");
+  differences.Compare("socket.mptcp", before.mptcp, after.mptcp);
+  if (listens)
+    compare("socket.fast_open", before.fast_open, after.fast_open, "off");
+  else
+    differences.Compare("socket.fast_open", before.fast_open != 0, after.fast_open != 0);
+  compare("socket.defer_accept", before.defer_accept, after.defer_accept, "off");
+}
+
 void CompareListeners(const ListenerConfig& before, const ListenerConfig& after, Differences& differences) {
   differences.In(absl::StrCat("listener ", after.name, ": "));
   differences.Compare("listen", before.listen, after.listen);
@@ -93,6 +114,7 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.ComparePercents("lifetime_jitter", before.lifetime_jitter_percent, after.lifetime_jitter_percent);
   differences.Compare("keepalive", before.keepalive, after.keepalive);
   differences.Compare("backlog", before.backlog, after.backlog);
+  CompareSockets(before.socket, after.socket, /*listens=*/true, differences);
   differences.In("");
 }
 
@@ -104,6 +126,8 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("connect_tries", before.connect_tries, after.connect_tries);
   differences.Compare("health_check", before.health_check, after.health_check, "none");
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);
+  differences.Compare("transparent", before.transparent, after.transparent);
+  CompareSockets(before.socket, after.socket, /*listens=*/false, differences);
   differences.Compare("close_removed_after", before.close_removed_after, after.close_removed_after);
   auto address = [](const ServerConfig& server) { return server.address.ToString(); };
   differences.Match("server ", before.servers, after.servers, address, [&](const ServerConfig& old, const ServerConfig& now) {

@@ -260,6 +260,16 @@ void MapReader::MicrosecondsOrOff(std::string_view key, microseconds min, micros
 void MapReader::SecondsOrOff(std::string_view key, seconds min, seconds max, seconds* out) {
   milliseconds time = *out;
   TimeOrOff(key, min, max, &time);
+  WholeSeconds(key, time, out);
+}
+
+void MapReader::Seconds(std::string_view key, seconds min, seconds max, seconds* out) {
+  milliseconds time = *out;
+  Time(key, min, max, &time);
+  WholeSeconds(key, time, out);
+}
+
+void MapReader::WholeSeconds(std::string_view key, milliseconds time, seconds* out) {
   auto whole = std::chrono::ceil<seconds>(time);
   if (whole == time) {
     *out = whole;

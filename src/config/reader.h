@@ -104,6 +104,7 @@ class MapReader {
   // `off` is zero.
   void TimeOrOff(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   void MicrosecondsOrOff(std::string_view key, microseconds min, microseconds max, microseconds* out);
+  void Seconds(std::string_view key, seconds min, seconds max, seconds* out);
   void SecondsOrOff(std::string_view key, seconds min, seconds max, seconds* out);
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);
@@ -131,6 +132,7 @@ class MapReader {
   };
 
   const Value* FindScalar(std::string_view key, Need need = Need::kOptional);
+  void WholeSeconds(std::string_view key, milliseconds time, seconds* out);
   void AddUnknownChoice(const Value& value, const std::vector<std::string>& known);
 
   ErrorList& errors_;

@@ -7,8 +7,6 @@
 namespace ringmain {
 namespace {
 
-// The kernel allows 32767 s (MAX_TCP_KEEPIDLE in include/net/tcp.h).
-constexpr seconds kMaxKeepalive = std::chrono::hours(9);
 // The kernel cuts a backlog down to net.core.somaxconn.
 constexpr uint32_t kMaxBacklog = 65535;
 
@@ -36,6 +34,11 @@ void SchemaReader::ReadListener(const Value& item) {
   map.Percent("lifetime_jitter", 0, kMaxJitterPercent, &listener.lifetime_jitter_percent);
   map.SecondsOrOff("keepalive", seconds(1), kMaxKeepalive, &listener.keepalive);
   map.Number("backlog", 1, kMaxBacklog, &listener.backlog);
+  if (const Value* value = map.Find("socket")) {
+    ReadSocket(*value, listener.socket, /*listens=*/true);
+    if (listener.keepalive.count() == 0 && (listener.socket.keepalive_interval.count() != 0 || listener.socket.keepalive_count != 0))
+      errors_.Add(value->place, "socket: keepalive_interval and keepalive_count mean nothing while keepalive is off");
+  }
   map.Finish();
   config_.listeners.push_back(std::move(listener));
 }

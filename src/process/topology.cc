@@ -163,6 +163,8 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
     route->servers.push_back({&server.metrics->cells[worker], SourceTurns(upstream->sources(i).size()),
                               MayMeetItself(server.server->address(), local_ports)});
   }
+  if (upstream->config().socket != SocketOptions()) route->socket = &upstream->config().socket;
+  route->transparent = upstream->config().transparent;
   route->keepalive = listener.config.keepalive;
   route->idle_timeout = listener.config.idle_timeout;
   route->half_closed_timeout = listener.config.half_closed_timeout;
@@ -189,7 +191,8 @@ std::vector<ProbeTarget> Topology::ProbeTargets() const {
     for (size_t i = 0; check.has_value() && i < entry.servers.size(); ++i) {
       std::span<const SocketAddress> sources = entry.upstream->sources(i);
       targets.push_back({entry.upstream->name(), entry.servers[i].server, entry.servers[i].metrics, *check,
-                         {sources.begin(), sources.end()}});
+                         {sources.begin(), sources.end()}, entry.upstream->config().socket});
+      targets.back().socket.fast_open = 0;  // a connect that sends nothing would not even begin
     }
   }
   return targets;

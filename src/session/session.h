@@ -32,6 +32,8 @@ struct Route {
   ListenerCells* listener_cells = nullptr;
   UpstreamCells* upstream_cells = nullptr;
   std::vector<RouteServer> servers;  // by server index; their `sources` change
+  const SocketOptions* socket = nullptr;  // of the server's side; null: none
+  bool transparent = false;               // the server sees the client's address
   seconds keepalive{};         // of the server's side, idle time before the first probe; zero is off
   Duration connect_timeout{};  // per try
   Duration connect_total_timeout{};  // of all tries; zero is off
@@ -58,6 +60,8 @@ struct Session : TimerWheel::Timer {
         index(index_in),
         generation(generation_in),
         client_fd(client) {}
+
+  static constexpr uint16_t kClientsAddress = UINT16_MAX;
 
   // What the last sweep knew about a direction.
   struct Swept {
@@ -99,7 +103,7 @@ struct Session : TimerWheel::Timer {
   bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
   uint8_t tries = 0;        // servers tried, the current one included
-  uint16_t source = 0;      // the index of the source address of the current connect
+  uint16_t source = 0;      // the index of the source address of the current connect, or kClientsAddress
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
   TimePoint accepted_at{};

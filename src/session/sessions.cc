@@ -163,19 +163,17 @@ void Sessions::ConnectTo(Session& session, uint16_t server) {
   ConnectFromNextSource(session, session.connect_started_at);
 }
 
-// Source addresses that this machine does not have are passed over at once.
 void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   Route& route = *session.route;
   RouteServer& shared = route.servers[session.server()];
   const Server& server = route.upstream->server(session.server());
-  std::span<const SocketAddress> sources = route.upstream->sources(session.server());
-  int fd = -EADDRNOTAVAIL;
-  while (std::optional<uint16_t> source = shared.sources.Next(now)) {
-    session.source = *source;
-    fd = io_.OpenSocket(server.address().family(), sources.empty() ? nullptr : &sources[*source]);
-    if (fd != -EADDRNOTAVAIL) break;
-    SourceFailed(session, /*missing=*/true, now);
+  std::optional<SocketAddress> client;
+  if (route.transparent && !server.address().is_unix()) {
+    client = io_.PeerAddress(session.client_fd);
+    if (!client.has_value()) return Close(session, CloseReason::kClientLeft);
   }
+  int fd = client.has_value() && !client->is_unix() ? OpenFromClientsAddress(session, server, *client)
+                                                    : OpenFromNextSource(session, server, now);
   if (fd == -EMFILE || fd == -ENFILE) {
     shared.cells->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
     observer_.OnOutOfFiles();
@@ -190,6 +188,29 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   session.connect_armed = true;
   io_.Connect({Op::kConnect, session.generation, session.index}, fd, server.address());
   ScheduleConnectTimer(session);
+}
+
+// Source addresses that this machine does not have are passed over at once.
+int Sessions::OpenFromNextSource(Session& session, const Server& server, TimePoint now) {
+  Route& route = *session.route;
+  std::span<const SocketAddress> sources = route.upstream->sources(session.server());
+  int fd = -EADDRNOTAVAIL;
+  while (std::optional<uint16_t> source = route.servers[session.server()].sources.Next(now)) {
+    session.source = *source;
+    fd = io_.OpenSocket(server.address().family(), sources.empty() ? nullptr : &sources[*source], route.socket);
+    if (fd != -EADDRNOTAVAIL) break;
+    SourceFailed(session, /*missing=*/true, now);
+  }
+  return fd;
+}
+
+// To a server of another family the client has no address; to show the proxy's own instead would give it what only the proxy may.
+int Sessions::OpenFromClientsAddress(Session& session, const Server& server, const SocketAddress& client) {
+  session.source = Session::kClientsAddress;
+  if (client.family() != server.address().family()) return -EADDRNOTAVAIL;
+  SocketAddress source = client;
+  source.set_port(0);
+  return io_.OpenSocket(source.family(), &source, session.route->socket, /*transparent=*/true);
 }
 
 void Sessions::SourceFailed(Session& session, bool missing, TimePoint now) {
@@ -232,6 +253,7 @@ bool Sessions::ConnectedToItself(const Session& session) {
 
 // Every port of this source address is taken towards the server; another address has ports of its own.
 void Sessions::OnNoPort(Session& session) {
+  if (session.source == Session::kClientsAddress) return ConnectTryFailed(session, ConnectFailure::kNoLocalAddress, EADDRNOTAVAIL);
   TimePoint now = io_.Now();
   SourceFailed(session, /*missing=*/false, now);
   io_.Close(std::exchange(session.server_fd, -1));

@@ -119,6 +119,8 @@ class Sessions {
   void WithoutServer(Session& session, CloseReason reason);
   void ConnectTo(Session& session, uint16_t server);
   void ConnectFromNextSource(Session& session, TimePoint now);
+  int OpenFromNextSource(Session& session, const Server& server, TimePoint now);
+  int OpenFromClientsAddress(Session& session, const Server& server, const SocketAddress& client);
   void SourceFailed(Session& session, bool missing, TimePoint now);
   void OnConnect(Session& session, int result);
   bool ConnectedToItself(const Session& session);

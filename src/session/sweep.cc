@@ -52,7 +52,7 @@ void Sessions::KeepAlive(Session& session) {
   const Route& route = *session.route;
   session.kept_alive = true;
   if (route.keepalive.count() == 0 || route.upstream->server(session.server()).address().is_unix()) return;
-  io_.KeepAlive(session.server_fd, route.keepalive);
+  io_.KeepAlive(session.server_fd, route.keepalive, route.socket);
 }
 
 void Sessions::RunChecks(std::span<const Check> checks) {

@@ -157,6 +157,8 @@ SETTINGS = [
     ("listeners.0.server_idle_timeout", "5s", "listener front: server_idle_timeout off -> 5s"),
     ("listeners.0.max_lifetime", "1h", "listener front: max_lifetime off -> 1h"),
     ("listeners.0.lifetime_jitter", "20%", "listener front: lifetime_jitter 10% -> 20%"),
+    ("listeners.0.socket", {"user_timeout": "5s"}, "listener front: socket.user_timeout off -> 5s"),
+    ("upstreams.0.socket", {"dscp": 46}, "upstream back: socket.dscp off -> 46"),
     ("listeners.0.keepalive", "7s", "listener front keepalive 30s 7s"),
     ("listeners.0.max_connections", 7, "listener front max_connections off 7"),
     ("listeners.0.backlog", 100, "listener front backlog 4096 100"),

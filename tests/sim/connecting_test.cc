@@ -320,5 +320,59 @@ TEST_F(Connecting, AClientThatSentAndEndedIsServed) {
   EXPECT_TRUE(client.session->server->fin_sent);
 }
 
+// ---- From the client's own address ----
+
+class Transparent : public Connecting {
+ protected:
+  SimSocket& OpenTransparent() {
+    WorldOptions options;
+    options.servers = 2;
+    options.transparent = true;
+    options.socket = &socket_;
+    return OpenWith(options);
+  }
+  const SocketOptions socket_;
+};
+
+TEST_F(Transparent, ConnectsFromTheClientsAddress) {
+  SimSocket& client = OpenTransparent();
+  EXPECT_EQ(client.session->server->source, "10.0.0.2");
+  EXPECT_TRUE(client.session->server->transparent);
+  EXPECT_EQ(client.session->server->options, &socket_);
+  FailConnect(client, ECONNREFUSED);  // the next server sees it, too
+  EXPECT_EQ(client.session->server->source, "10.0.0.2");
+  world_->io().EndConnect(*client.session->server, 0);
+  RunUntilQuiet();
+  PassInSteps(seconds(1));
+  EXPECT_TRUE(client.session->server->kept_alive);
+}
+
+// That the client's address has no port left towards a server keeps no other client from it.
+TEST_F(Transparent, WithoutAPortTheNextServerIsTried) {
+  SimSocket& client = OpenTransparent();
+  FailConnect(client, EADDRNOTAVAIL);
+  EXPECT_EQ(client.session->tried.size(), 2u);
+  SimSocket& other = world_->Accept(Passive());
+  Turn();
+  EXPECT_EQ(other.session->tried.size(), 1u);
+  FailConnect(other, ECONNREFUSED);
+  EXPECT_EQ(other.session->tried.size(), 2u);
+  FailConnect(client, EADDRNOTAVAIL);
+  RunUntilQuiet();
+  EXPECT_EQ(Failures(ConnectFailure::kNoLocalAddress), 2u);
+  EXPECT_EQ(world_->closed(CloseReason::kConnectFailed), 1u);
+}
+
+TEST_F(Transparent, AClientThatIsGoneHasNoAddress) {
+  WorldOptions options;
+  options.transparent = true;
+  Start(options);
+  SimSocket& client = world_->io().AddClient(Passive());
+  world_->io().Break(client);
+  world_->Open(client);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kClientLeft), 1u);
+}
+
 }  // namespace
 }  // namespace ringmain::sim

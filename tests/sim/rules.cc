@@ -39,8 +39,8 @@ void Rules::OnCompletion(const Completion& completion) {
 }
 
 void Rules::OnConnectFailed(size_t server, ConnectFailure failure) {
-  if (failure == ConnectFailure::kNoLocalAddress) {
-    no_local_address_ = true;
+  no_local_address_ |= failure == ConnectFailure::kNoLocalAddress;
+  if (failure == ConnectFailure::kNoLocalAddress && !world_.options().transparent) {
     std::span<const SocketAddress> sources = world_.upstream().sources(server);
     for (const SocketAddress& source : sources)
       world_.report().Expect(world_.io().NoPort(server, source.host()) || world_.io().Missing(source.host()),
@@ -215,7 +215,7 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
       report.Expect(all_tried || world_.health_changed(), "gave up after ", session.tried.size(), " tries");
       return;
     case CloseReason::kClientLeft:
-      if (client.error_handled()) return;
+      if (client.error_handled() || (world_.options().transparent && client.broken)) return;
       report.Expect(client.eof_handled && client.taken == 0, "client_left though the client is there");
       report.Expect(session.closing_at >= session.client_ended_at + Sessions::kLeaveGrace, "client_left too early");
       return;

@@ -78,7 +78,7 @@ void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
   report_.Expect(session.server == nullptr || session.server->closed, "a second connect of a session");
   report_.Expect(!session.closing, "a connect of a session that closes");
   size_t server = address.port();
-  report_.Expect(!NoPort(server, socket->source), "a connect from ", socket->source, ", which rests");
+  report_.Expect(socket->transparent || !NoPort(server, socket->source), "a connect from ", socket->source, ", which rests");
   bool goes_on = !session.tried.empty() && session.tried.back() == server && session.last_connect_result == -EADDRNOTAVAIL;
   report_.Expect(goes_on || std::find(session.tried.begin(), session.tried.end(), server) == session.tried.end(),
                  "a second try of server ", server);
@@ -134,7 +134,7 @@ void SimIo::Cancel(Token target) {
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
 }
 
-int SimIo::OpenSocket(int, const SocketAddress* source) {
+int SimIo::OpenSocket(int, const SocketAddress* source, const SocketOptions* options, bool transparent) {
   int result = options_.open_result();
   open_failed_ |= result < 0;
   out_of_files_ = result == -EMFILE || result == -ENFILE;
@@ -143,21 +143,25 @@ int SimIo::OpenSocket(int, const SocketAddress* source) {
     return result;
   }
   std::string host = source != nullptr ? source->host() : "";
-  if (source != nullptr && !options_.has_source(host)) {
+  if (source != nullptr && !transparent && !options_.has_source(host)) {
     report_.Trace("  OpenSocket: ", host, " is missing");
     missing_at_[host] = now_;
     return -EADDRNOTAVAIL;
   }
   SimSocket& socket = NewSocket(/*is_client=*/false, {});
   socket.source = host;
+  socket.options = options;
+  socket.transparent = transparent;
+  report_.Expect(source == nullptr || source->port() == 0, "a port to connect from");
   return socket.fd;
 }
 
-void SimIo::KeepAlive(int fd, seconds idle) {
+void SimIo::KeepAlive(int fd, seconds idle, const SocketOptions* options) {
   SimSocket* socket = Usable(fd, "keep-alive");
   if (socket == nullptr) return;
   report_.Expect(idle.count() > 0, "keep-alive without a time");
   report_.Expect(!socket->is_client && socket->connected && !socket->kept_alive, "keep-alive of fd ", fd);
+  report_.Expect(options == socket->options, "keep-alive of fd ", fd, " by other options than it was opened with");
   socket->kept_alive = true;
 }
 

@@ -59,8 +59,8 @@ class SimIo final : public Io, public BufferPublisher {
   void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override;
-  int OpenSocket(int family, const SocketAddress* source) override;
-  void KeepAlive(int fd, seconds idle) override;
+  int OpenSocket(int family, const SocketAddress* source, const SocketOptions* options = nullptr, bool transparent = false) override;
+  void KeepAlive(int fd, seconds idle, const SocketOptions* options) override;
   bool ConnectedToItself(int fd, const SocketAddress& server) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }

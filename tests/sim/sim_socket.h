@@ -104,6 +104,8 @@ struct SimSocket {
   PeerScript script;
   size_t server = 0;   // its index; servers only
   std::string source;  // the local address it was bound to, if any
+  const SocketOptions* options = nullptr;  // that it was opened with
+  bool transparent = false;                // `source` is the client's
 
   // From the peer to the proxy.
   uint64_t arrived = 0;

@@ -47,6 +47,8 @@ World::World(const WorldOptions& options, Report& report)
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;
   for (ServerCells& cells : server_cells_) route_.servers.push_back({&cells, SourceTurns(options.sources)});
+  route_.socket = options.socket;
+  route_.transparent = options.transparent;
   route_.keepalive = options.keepalive;
   route_.connect_timeout = options.connect_timeout;
   route_.connect_tries = options.connect_tries;
@@ -60,10 +62,14 @@ World::World(const WorldOptions& options, Report& report)
 
 SimSocket& World::Accept(const PeerScript& script) {
   SimSocket& client = io_.AddClient(script);
+  Open(client);
+  return client;
+}
+
+void World::Open(SimSocket& client) {
   report_.Trace("accept fd=", client.fd);
   io_.set_phase(Phase::kHandle);
   sessions_->Open(client.fd, route_);
-  return client;
 }
 
 void World::HandleCompletions(size_t most) {

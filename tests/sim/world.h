@@ -23,6 +23,8 @@ struct WorldOptions {
   size_t servers = 1;
   BalanceMethod balance = BalanceMethod::kRoundRobin;
   size_t sources = 0;  // source addresses
+  bool transparent = false;
+  const SocketOptions* socket = nullptr;
   uint32_t connect_tries = 3;
   Duration connect_timeout = seconds(2);
   Duration idle_timeout{};
@@ -49,6 +51,7 @@ class World final : public SessionObserver {
 
   // A client connects and is accepted.
   SimSocket& Accept(const PeerScript& script);
+  void Open(SimSocket& client);
   // Hands over the oldest completions.
   void HandleCompletions(size_t most = SIZE_MAX);
   void RunTimers();
