@@ -52,6 +52,8 @@ std::string Text(const std::vector<SocketAddress>& values) {
   });
 }
 
+std::string Text(uint8_t value) { return absl::StrCat(static_cast<uint32_t>(value)); }
+
 class Differences {
  public:
   // `where` comes before each of the following.
@@ -67,6 +69,9 @@ class Differences {
   void Compare(const std::string& name, const std::optional<T>& before, const std::optional<T>& after, const char* none) {
     auto text = [none](const std::optional<T>& value) { return value.has_value() ? Text(*value) : none; };
     if (before != after) Add(absl::StrCat(name, " ", text(before), " -> ", text(after)));
+  }
+  void ComparePercents(const char* name, uint32_t before, uint32_t after) {
+    if (before != after) Add(absl::StrCat(name, " ", before, "% -> ", after, "%"));
   }
   void CompareSizes(const char* name, std::optional<uint64_t> before, std::optional<uint64_t> after) {
     auto text = [](std::optional<uint64_t> value) { return value.has_value() ? FormatSize(*value) : "auto"; };
@@ -96,6 +101,25 @@ class Differences {
   std::vector<std::string> list_;
 };
 
+void CompareSockets(const SocketOptions& before, const SocketOptions& after, bool listens, Differences& differences) {
+  auto asked = [](auto value) { return value != decltype(value)() ? std::optional(value) : std::nullopt; };
+  auto compare = [&](const char* name, auto old, auto now, const char* none) { differences.Compare(name, asked(old), asked(now), none); };
+  compare("socket.keepalive_interval", before.keepalive_interval, after.keepalive_interval, "default");
+  compare("socket.keepalive_count", before.keepalive_count, after.keepalive_count, "default");
+  compare("socket.user_timeout", before.user_timeout, after.user_timeout, "off");
+  compare("socket.congestion_control", before.congestion_control, after.congestion_control, "default");
+  compare("socket.max_segment", before.max_segment, after.max_segment, "default");
+  differences.Compare("socket.mark", before.mark, after.mark, "off");
+  differences.Compare("socket.dscp", before.dscp, after.dscp, "off");
+  compare("socket.interface", before.interface, after.interface, "any");
+  differences.Compare("socket.mptcp", before.mptcp, after.mptcp);
+  if (listens)
+    compare("socket.fast_open", before.fast_open, after.fast_open, "off");
+  else
+    differences.Compare("socket.fast_open", before.fast_open != 0, after.fast_open != 0);
+  compare("socket.defer_accept", before.defer_accept, after.defer_accept, "off");
+}
+
 void CompareListeners(const ListenerConfig& before, const ListenerConfig& after, Differences& differences) {
   differences.In(absl::StrCat("listener ", after.name, ": "));
   differences.Compare("listen", before.listen, after.listen);
@@ -103,6 +127,10 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("max_connections", before.max_connections, after.max_connections, "off");
   differences.Compare("idle_timeout", before.idle_timeout, after.idle_timeout);
   differences.Compare("half_closed_timeout", before.half_closed_timeout, after.half_closed_timeout);
+  differences.Compare("client_idle_timeout", before.client_idle_timeout, after.client_idle_timeout);
+  differences.Compare("server_idle_timeout", before.server_idle_timeout, after.server_idle_timeout);
+  differences.Compare("max_lifetime", before.max_lifetime, after.max_lifetime);
+  differences.ComparePercents("lifetime_jitter", before.lifetime_jitter_percent, after.lifetime_jitter_percent);
   differences.Compare("keepalive", before.keepalive, after.keepalive);
   differences.Compare("backlog", before.backlog, after.backlog);
   differences.Compare("access", before.access, after.access);
@@ -110,6 +138,7 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("per_source.max_connections", before.per_source.max_connections, after.per_source.max_connections, "off");
   differences.Compare("per_source.accept_rate", before.per_source.accept_rate, after.per_source.accept_rate, "off");
   differences.Compare("per_source.ipv6_prefix", before.per_source.ipv6_prefix, after.per_source.ipv6_prefix);
+  CompareSockets(before.socket, after.socket, /*listens=*/true, differences);
   differences.In("");
 }
 
@@ -117,6 +146,7 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.In(absl::StrCat("upstream ", after.name, ": "));
   differences.Compare("balance", before.balance, after.balance);
   differences.Compare("connect_timeout", before.connect_timeout, after.connect_timeout);
+  differences.Compare("connect_total_timeout", before.connect_total_timeout, after.connect_total_timeout);
   differences.Compare("connect_tries", before.connect_tries, after.connect_tries);
   differences.Compare("health_check", before.health_check, after.health_check, "none");
   differences.Compare("slow_start", before.slow_start, after.slow_start);
@@ -125,6 +155,8 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("ejection", before.ejection, after.ejection, "off");
   differences.Compare("panic_threshold", PercentOrOff(before.panic_threshold_percent), PercentOrOff(after.panic_threshold_percent));
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);
+  differences.Compare("transparent", before.transparent, after.transparent);
+  CompareSockets(before.socket, after.socket, /*listens=*/false, differences);
   differences.Compare("close_removed_after", before.close_removed_after, after.close_removed_after);
   auto address = [](const ServerConfig& server) { return server.address.ToString(); };
   differences.Match("server ", before.servers, after.servers, address, [&](const ServerConfig& old, const ServerConfig& now) {

@@ -101,10 +101,13 @@ class MapReader {
   void Number(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   // `word`, such as auto, is none.
   void NumberOr(std::string_view word, std::string_view key, uint32_t min, uint32_t max, std::optional<uint32_t>* out);
+  // A whole number with a percent sign.
+  void Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   void Time(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   // `off` is zero.
   void TimeOrOff(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   void MicrosecondsOrOff(std::string_view key, microseconds min, microseconds max, microseconds* out);
+  void Seconds(std::string_view key, seconds min, seconds max, seconds* out);
   void SecondsOrOff(std::string_view key, seconds min, seconds max, seconds* out);
   void Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   // `off` is zero.
@@ -141,6 +144,7 @@ class MapReader {
 
   const Value* FindScalar(std::string_view key, Need need = Need::kOptional);
   std::optional<RateConfig> Rate(const Value& value, std::string_view word);
+  void WholeSeconds(std::string_view key, milliseconds time, seconds* out);
   void AddUnknownChoice(const Value& value, const std::vector<std::string>& known);
 
   ErrorList& errors_;

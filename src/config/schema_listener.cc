@@ -7,8 +7,6 @@
 namespace ringmain {
 namespace {
 
-// The kernel allows 32767 s (MAX_TCP_KEEPIDLE in include/net/tcp.h).
-constexpr seconds kMaxKeepalive = std::chrono::hours(9);
 // The kernel cuts a backlog down to net.core.somaxconn.
 constexpr uint32_t kMaxBacklog = 65535;
 
@@ -30,11 +28,20 @@ void SchemaReader::ReadListener(const Value& item) {
   map.NumberOr(kOff, "max_connections", 1, kMaxConnections, &listener.max_connections);
   map.TimeOrOff("idle_timeout", milliseconds(1), kMaxIdle, &listener.idle_timeout);
   map.TimeOrOff("half_closed_timeout", milliseconds(1), kMaxIdle, &listener.half_closed_timeout);
+  map.TimeOrOff("client_idle_timeout", milliseconds(1), kMaxIdle, &listener.client_idle_timeout);
+  map.TimeOrOff("server_idle_timeout", milliseconds(1), kMaxIdle, &listener.server_idle_timeout);
+  map.TimeOrOff("max_lifetime", milliseconds(1), kMaxIdle, &listener.max_lifetime);
+  map.Percent("lifetime_jitter", 0, kMaxJitterPercent, &listener.lifetime_jitter_percent);
   map.SecondsOrOff("keepalive", seconds(1), kMaxKeepalive, &listener.keepalive);
   map.Number("backlog", 1, kMaxBacklog, &listener.backlog);
   if (const Value* value = map.Find("access")) ReadAccess(*value, listener);
   map.RateOr(kOff, "accept_rate", &listener.accept_rate);
   if (const Value* value = map.Find("per_source")) ReadPerSource(*value, listener.per_source);
+  if (const Value* value = map.Find("socket")) {
+    ReadSocket(*value, listener.socket, /*listens=*/true);
+    if (listener.keepalive.count() == 0 && (listener.socket.keepalive_interval.count() != 0 || listener.socket.keepalive_count != 0))
+      errors_.Add(value->place, "socket: keepalive_interval and keepalive_count mean nothing while keepalive is off");
+  }
   map.Finish();
   config_.listeners.push_back(std::move(listener));
 }

@@ -1,6 +1,7 @@
 // SchemaReader: the keys of a configuration file, section by section; what each may be, and what has to fit together.
 //
-// The folder's own: schema.h is what others use. Its parts: schema.cc (the process), schema_listener.cc, schema_upstream.cc.
+// The folder's own: schema.h is what others use. Its parts: schema.cc (the process), schema_listener.cc, schema_upstream.cc,
+// schema_socket.cc.
 #pragma once
 
 #include <map>
@@ -15,6 +16,9 @@ namespace ringmain {
 
 // The longest timeout of a session.
 inline constexpr milliseconds kMaxIdle = std::chrono::hours(24 * 365);
+inline constexpr uint32_t kMaxJitterPercent = 50;
+// The kernel allows 32767 s (MAX_TCP_KEEPIDLE and MAX_TCP_KEEPINTVL in include/net/tcp.h).
+inline constexpr seconds kMaxKeepalive = std::chrono::hours(9);
 
 // Names or addresses that must differ.
 class Distinct {
@@ -74,6 +78,10 @@ class SchemaReader {
   void ReadSources(const Value& list, UpstreamConfig& upstream);
   void CheckSource(const Value& value, const SocketAddress& server, const UpstreamConfig& upstream);
   void ReadServers(const Value& list, UpstreamConfig& upstream);
+
+  // ---- Sockets of either (schema_socket.cc) ----
+
+  void ReadSocket(const Value& section, SocketOptions& options, bool listens);
 
   ErrorList& errors_;
   Config config_;

@@ -25,9 +25,16 @@ void SchemaReader::ReadUpstream(const Value& item) {
   map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
   ReadBalancing(map, upstream);
+  map.TimeOrOff("connect_total_timeout", milliseconds(1), kMaxConnectTries * hours(1), &upstream.connect_total_timeout);
   if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
-  if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);
+  map.Choice("transparent", kOnOffNames, &upstream.transparent);
+  if (const Value* value = map.Find("source_addresses")) {
+    ReadSources(*value, upstream);
+    if (upstream.transparent)
+      errors_.Add(value->place, "source_addresses: connections come from the clients' addresses (transparent: on); leave out one of the two");
+  }
+  if (const Value* value = map.Find("socket")) ReadSocket(*value, upstream.socket, /*listens=*/false);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
   map.Finish();
   config_.upstreams.push_back(std::move(upstream));

@@ -142,10 +142,10 @@ void Probes::Start(Probe& probe, TimePoint now) {
 int Probes::OpenSocket(Probe& probe) {
   int family = probe.target.server->address().family();
   const std::vector<SocketAddress>& sources = probe.target.sources;
-  if (sources.empty()) return io_.OpenSocket(family, nullptr);
+  if (sources.empty()) return io_.OpenSocket(family, nullptr, &probe.target.socket);
   int fd = -EADDRNOTAVAIL;
   for (size_t tries = 0; tries < sources.size() && fd == -EADDRNOTAVAIL; ++tries) {
-    fd = io_.OpenSocket(family, &sources[probe.source]);
+    fd = io_.OpenSocket(family, &sources[probe.source], &probe.target.socket);
     if (fd == -EADDRNOTAVAIL) UseNextSource(probe);
   }
   return fd;

@@ -31,6 +31,7 @@ struct ProbeTarget {
   std::shared_ptr<ServerMetrics> metrics;
   HealthCheckConfig check;
   std::vector<SocketAddress> sources;  // of probes, all of the server's family; empty: the kernel chooses
+  SocketOptions socket{};              // of probes
 };
 
 class Probes {

@@ -39,12 +39,17 @@ void Place(FrozenSession& session, std::vector<int>& files) {
 }
 
 FrozenRoute ToFrozen(const ListenerRoute& route, std::optional<uint16_t> server) {
+  auto whole = [](Duration timeout) { return std::chrono::duration_cast<milliseconds>(timeout); };
   return {route.names->listener,
           route.names->upstream,
           server.has_value() ? route.names->servers.at(*server) : "",
-          std::chrono::duration_cast<milliseconds>(route.idle_timeout),
-          std::chrono::duration_cast<milliseconds>(route.half_closed_timeout),
-          route.keepalive};
+          whole(route.idle_timeout),
+          whole(route.half_closed_timeout),
+          route.keepalive,
+          whole(route.side_idle_timeouts[0]),
+          whole(route.side_idle_timeouts[1]),
+          whole(route.max_lifetime),
+          route.lifetime_jitter_percent};
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "uring/socket_options.h"
 
 namespace ringmain {
 namespace {
@@ -39,6 +40,13 @@ ListenTable::Entries Match(const Config& config, ListenTable::Entries& old) {
   return entries;
 }
 
+// The protocol of a socket is for good.
+void NoteProtocol(const ListenTable::Entry& entry, const SocketOptions& options, std::vector<std::string>& notes) {
+  const SocketAddress& address = entry.sockets.address;
+  if (address.is_unix() || IsMptcp(entry.sockets.sockets[0]->fd.get()) == (options.mptcp && HasMptcp(address.family()))) return;
+  notes.push_back(absl::StrCat("listener ", entry.listener, ": socket.mptcp: the sockets that listen on ", address.ToString(), " stay as they are"));
+}
+
 // One of them is a wildcard that covers the other.
 bool Overlap(const SocketAddress& a, const SocketAddress& b) {
   return !a.is_unix() && a.family() == b.family() && a.port() == b.port() && (a.is_wildcard() || b.is_wildcard());
@@ -62,19 +70,22 @@ absl::StatusOr<ListenTable::Plan> ListenTable::Prepare(const Config& config, uin
         if (Overlap(entry.sockets.address, address)) return true;
     return false;
   };
-  for (size_t i = 0; i < plan.entries.size() && status.ok(); ++i)
+  for (size_t i = 0; i < plan.entries.size() && status.ok(); ++i) {
+    const SocketOptions& options = config.listeners[i].socket;
     for (Entry& entry : plan.entries[i]) {
       if (entry.sockets.sockets.empty()) {
-        auto bound = BindListeningSockets(entry.configured, workers, overlaps_own(entry.configured));
+        auto bound = BindListeningSockets(entry.configured, workers, overlaps_own(entry.configured), options);
         status = OfListener(config.listeners[i], bound.status());
         if (!status.ok()) break;
         entry.sockets = *std::move(bound);
         plan.opened.push_back(entry.sockets);
       } else {
-        status = OfListener(config.listeners[i], BindMore(entry.sockets, workers));
+        status = OfListener(config.listeners[i], BindMore(entry.sockets, workers, options));
         if (!status.ok()) break;
+        NoteProtocol(entry, options, plan.next_start);
       }
     }
+  }
   if (!status.ok()) {
     Abandon(plan);
     return status;
@@ -86,10 +97,11 @@ absl::StatusOr<ListenTable::Plan> ListenTable::Prepare(const Config& config, uin
 
 absl::Status ListenTable::Commit(Plan plan, const Config& config) {
   absl::Status status;
-  for (size_t i = 0; i < plan.entries.size(); ++i)
-    for (const Entry& entry : plan.entries[i])
-      status.Update(OfListener(config.listeners[i],
-                               Listen(entry.sockets, config.listeners[i].backlog, config.listeners[i].keepalive)));
+  for (size_t i = 0; i < plan.entries.size(); ++i) {
+    const ListenerConfig& listener = config.listeners[i];
+    for (Entry& entry : plan.entries[i])
+      status.Update(OfListener(listener, Listen(entry.sockets, listener.backlog, listener.keepalive, listener.socket)));
+  }
   for (const Entry& entry : plan.leaving) {
     RemoveUnixPath(entry.sockets);
     for (const auto& socket : entry.sockets.sockets) socket->leaving.store(true, std::memory_order_relaxed);

@@ -27,6 +27,7 @@ class ListenTable {
     Entries entries;
     std::vector<Entry> leaving;
     std::vector<ListeningSockets> opened;  // among the entries: addresses that are new
+    std::vector<std::string> next_start;   // what of the configuration sockets that stay can not have any more
   };
 
   // What `config` makes of the table: new addresses are bound, and nobody can connect to them yet. Errors: the listener, the address and the

@@ -7,6 +7,7 @@
 #include "absl/strings/str_split.h"
 #include "config/diff.h"
 #include "log/log.h"
+#include "process/check_sockets.h"
 #include "process/process.h"
 #include "process/service_manager.h"
 
@@ -86,6 +87,7 @@ ReloadResult Process::BringIntoForce(std::shared_ptr<const Config> next) {
   } catch (const std::system_error& error) {  // std::thread
     return Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
   }
+  for (std::string& setting : prepared.listening.next_start) result.next_start.push_back(std::move(setting));
   Commit(std::move(prepared));
   return result;
 }
@@ -148,17 +150,22 @@ void Process::AnswerRequests() {
 absl::Status Process::Prepare(Prepared& prepared) {
   const Config& config = *prepared.config;
   uint32_t workers = config.workers.value_or(UsableCpus());
+  std::vector<std::string> warnings;
+  absl::Status status = CheckSockets(config, warnings);
+  if (!status.ok()) return status;
   absl::StatusOr<ListenTable::Plan> listening = listening_.Prepare(config, workers);
   if (!listening.ok()) return listening.status();
   prepared.listening = *std::move(listening);
-  absl::Status status;
   if (!taking_over_) status = admin_ == nullptr ? StartAdmin() : admin_->Prepare(config.admin_listen, config.metrics_listen);
   bool checks = std::any_of(config.upstreams.begin(), config.upstreams.end(),
                             [](const UpstreamConfig& upstream) { return upstream.health_check.has_value(); });
   if (status.ok() && checks) status = health_->Start();
   if (status.ok() && !taking_over_) status = PrepareTakeoverSocket(prepared);
   if (status.ok()) status = workers_.Prepare(WorkerOptions(config), workers);
-  if (status.ok()) return status;
+  if (status.ok()) {
+    for (const std::string& warning : warnings) Log(LogLevel::kWarn, warning);
+    return status;
+  }
   if (admin_ != nullptr) admin_->Abandon();
   ListenTable::Abandon(prepared.listening);
   return status;

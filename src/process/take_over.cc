@@ -49,6 +49,7 @@ absl::Status Process::TakeOver(Channel& channel) {
     return absl::FailedPreconditionError(std::string(status.message()));
   }
   std::vector<ListenTable::Entry> leaving = prepared.listening.leaving;
+  for (const std::string& setting : prepared.listening.next_start) Log(LogLevel::kWarn, "taken over, but for the next start: ", setting);
   TakeListening(std::move(prepared.listening));
   OpenWorkers(/*thaw=*/true);
   ServeWhatWaits(leaving);

@@ -207,10 +207,16 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   }
   route->access = listener.access;
   if (listener.config.per_source.on()) route->sources = listener.shared->sources.get();
+  if (upstream->config().socket != SocketOptions()) route->socket = &upstream->config().socket;
+  route->transparent = upstream->config().transparent;
   route->keepalive = listener.config.keepalive;
   route->idle_timeout = listener.config.idle_timeout;
   route->half_closed_timeout = listener.config.half_closed_timeout;
+  route->side_idle_timeouts = {listener.config.client_idle_timeout, listener.config.server_idle_timeout};
+  route->max_lifetime = listener.config.max_lifetime;
+  route->lifetime_jitter_percent = listener.config.lifetime_jitter_percent;
   route->connect_timeout = upstream->config().connect_timeout;
+  route->connect_total_timeout = upstream->config().connect_total_timeout;
   route->connect_tries = upstream->config().connect_tries;
   route->queue_timeout = upstream->config().queue_timeout;
   route->max_queue = upstream->config().max_queue;
@@ -232,7 +238,8 @@ std::vector<ProbeTarget> Topology::ProbeTargets() const {
       if (entry.upstream->config().servers[i].state == ServerState::kDisabled) continue;
       std::span<const SocketAddress> sources = entry.upstream->sources(i);
       targets.push_back({entry.upstream->name(), entry.servers[i].server, entry.servers[i].metrics, *check,
-                         {sources.begin(), sources.end()}});
+                         {sources.begin(), sources.end()}, entry.upstream->config().socket});
+      targets.back().socket.fast_open = 0;  // a connect that sends nothing would not even begin
     }
   }
   return targets;
@@ -346,6 +353,9 @@ std::unique_ptr<ListenerRoute> Topology::MakeAdoptedRoute(const FrozenRoute& fro
   route->names = std::move(names);
   route->idle_timeout = frozen.idle_timeout;
   route->half_closed_timeout = frozen.half_closed_timeout;
+  route->side_idle_timeouts = {frozen.client_idle_timeout, frozen.server_idle_timeout};
+  route->max_lifetime = frozen.max_lifetime;
+  route->lifetime_jitter_percent = frozen.lifetime_jitter_percent;
   route->keepalive = frozen.keepalive;
   return route;
 }

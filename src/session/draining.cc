@@ -10,10 +10,6 @@ constexpr Duration kStep = milliseconds(100);
 // A walk over all slots takes so many steps: with the time to become idle, a session is closed within some two seconds of being due.
 constexpr uint32_t kSteps = 10;
 
-// Where in the time over which sessions are closed a session has its own: of 2^32. Multiples of the golden ratio spread evenly however many
-// there are (Knuth, The Art of Computer Programming 3, section 6.4).
-uint64_t PlaceInTime(uint64_t number) { return (number * 0x9e3779b97f4a7c15) >> 32; }
-
 }  // namespace
 
 void Sessions::CloseIdle(Duration over) {
@@ -30,7 +26,7 @@ void Sessions::CloseDueIdle(TimePoint now) {
   for (uint32_t left = pool_.slots() / kSteps + 1; left > 0; --left) {
     if (walk.slot >= pool_.slots()) walk.slot = 0;
     Session* session = pool_.At(walk.slot++);
-    if (session != nullptr && PlaceInTime(session->number) < due && Idle(*session, now)) Close(*session, CloseReason::kDrainIdle);
+    if (session != nullptr && PlaceInSpan(session->number) < due && Idle(*session, now)) Close(*session, CloseReason::kDrainIdle);
   }
 }
 

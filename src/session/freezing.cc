@@ -41,6 +41,7 @@ void Sessions::GiveUpConnect(Session& session) {
 
 void Sessions::Save(const std::function<void(const FrozenSession&, const Route&, std::optional<uint16_t> server)>& take) {
   RINGMAIN_CHECK(frozen_ && settled());
+  TimePoint now = io_.Now();
   pool_.ForEach([&](Session& session) {
     FrozenSession frozen;
     frozen.passed = std::exchange(session.passed, true);
@@ -59,10 +60,15 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     frozen.leave_at = session.leave_at;
     frozen.quiet_bytes = session.quiet_bytes;
     frozen.quiet_checks = session.quiet_checks;
-    if (frozen.established && session.scheduled()) frozen.check_at = session.deadline();
+    frozen.check_at = session.check_at;
+    if (!frozen.established && session.connecting_since != session.accepted_at) frozen.connecting_since = session.connecting_since;
     for (size_t i = 0; i < session.relays.size(); ++i) {
       frozen.relays[i] = session.relays[i].Save();
-      if (session.relays[i].received() != session.swept[i].received) frozen.last_byte_at = io_.Now();  // since the last sweep
+      const Session::Swept& swept = session.swept[i];
+      bool received = session.relays[i].received() != swept.received;  // since the last sweep
+      if (received) frozen.last_byte_at = now;
+      if (!frozen.established || session.route->side_idle_timeouts[i].count() == 0) continue;
+      frozen.active_at[i] = received || session.relays[i].held() || swept.held ? now : now - swept.active_at.Ago(now);
     }
     take(frozen, *session.route, frozen.established ? std::optional(session.server()) : std::nullopt);
   });
@@ -82,6 +88,7 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   session.accepted_at = frozen.accepted_at;
   session.last_byte_at = frozen.last_byte_at;
   session.leave_at = frozen.leave_at;
+  session.connecting_since = frozen.connecting_since.value_or(frozen.accepted_at);
   session.relay(Direction::kToServer).SetSource(frozen.client_fd);
   session.relay(Direction::kToClient).SetSink(frozen.client_fd);
   if (frozen.queued_at != TimePoint::max()) {
@@ -104,10 +111,12 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   for (size_t i = 0; i < session.relays.size(); ++i) {
     whole &= session.relays[i].Restore(frozen.relays[i]);
     session.swept[i].received = frozen.relays[i].received;
+    session.swept[i].active_at = CoarseTime(frozen.active_at[i].value_or(frozen.last_byte_at));
   }
   session.quiet_bytes = frozen.quiet_bytes;
   session.quiet_checks = frozen.quiet_checks;
-  if (frozen.check_at != TimePoint::max()) timers_.Schedule(session, frozen.check_at);
+  session.check_at = frozen.check_at;
+  if (frozen.established) ScheduleTimer(session, io_.Now());
   return whole;
 }
 

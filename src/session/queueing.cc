@@ -67,6 +67,7 @@ void Sessions::Serve(LocalQueue& local, TimePoint now) {
     ++route->sessions;
     session.route = route;
     session.tries = tries;
+    session.connecting_since = now;
     Touch(session);
     ConnectTo(session, *picked.server, now);
   }

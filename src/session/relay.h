@@ -121,6 +121,8 @@ class alignas(64) Relay {
   // The source ended or the sink is gone: this direction is over but for what is still to be sent.
   bool over() const { return ended_ || discarding_; }
   bool starved() const { return starved_; }
+  // Bytes of the source are on their way to the sink, or wait for a buffer.
+  bool held() const { return queued_ > 0 || sending_ || starved_; }
   bool direct() const { return direct_; }
   RelayMode mode() const { return spliced_ ? RelayMode::kSpliced : RelayMode::kBuffered; }
   uint32_t queued() const { return queued_; }

@@ -95,6 +95,8 @@ bool Sessions::ReplaceServer(Session& session) {
   session.route = route;
   session.tried = tried;
   session.tries = tries;
+  session.connecting_since = now;
+  session.check_at = TimePoint::max();
   ConnectTo(session, *picked, now);
   return true;
 }

@@ -32,13 +32,19 @@ struct Route {
   ListenerCells* listener_cells = nullptr;
   UpstreamCells* upstream_cells = nullptr;
   std::vector<RouteServer> servers;  // by server index; their `sources` change
+  const SocketOptions* socket = nullptr;  // of the server's side; null: none
+  bool transparent = false;               // the server sees the client's address
   seconds keepalive{};         // of the server's side, idle time before the first probe; zero is off
   Duration connect_timeout{};  // per try
   Duration queue_timeout{};    // zero is off
   uint32_t max_queue = 0;
+  Duration connect_total_timeout{};  // of all tries; zero is off
   uint32_t connect_tries = 1;
   Duration idle_timeout{};         // zero is off
   Duration half_closed_timeout{};  // zero is off
+  std::array<Duration, 2> side_idle_timeouts{};  // of the side that a Direction comes from; zero is off
+  Duration max_lifetime{};                       // zero is off
+  uint32_t lifetime_jitter_percent = 0;          // of max_lifetime; each session's own is shorter by up to so much
   uint32_t sessions = 0;           // that use it; changes
   bool retired = false;            // another has taken its place, or it came from elsewhere; changes
 };
@@ -46,7 +52,11 @@ struct Route {
 // No entry in a table of sources.
 inline constexpr uint32_t kNoClientSource = UINT32_MAX;
 
-// Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
+// Where in a span over which sessions are spread one has its place: of 2^32. Multiples of the golden ratio spread evenly however many there
+// are (Knuth, The Art of Computer Programming 3, section 6.4).
+inline uint64_t PlaceInSpan(uint64_t number) { return (number * 0x9e3779b97f4a7c15) >> 32; }
+
+// Plain state; the rules are in Sessions. The base class is its one timer (timeouts.cc).
 struct Session : TimerWheel::Timer {
   Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, Route& route_in, int client, uint32_t client_source_in)
       : relays{Relay(env, Op::kReceiveFromClient, Op::kSendToServer, generation_in, index_in, true),
@@ -57,16 +67,22 @@ struct Session : TimerWheel::Timer {
         client_source(client_source_in),
         client_fd(client) {}
 
+  static constexpr uint16_t kClientsAddress = UINT16_MAX;
+
   // What the last sweep knew about a direction.
   struct Swept {
     uint64_t received = 0;
+    CoarseTime active_at;  // when a sweep last found that bytes had come, or that some were still on their way to the other side;
+                           // at first, when the server was connected
     bool checked = false;  // since it last received something
+    bool held = false;     // bytes were on their way to the other side
   };
 
   Relay& relay(Direction direction) { return relays[static_cast<size_t>(direction)]; }
 
   // In the cache line of the timer, which has room.
   uint64_t number = 0;        // counts the sessions that its worker opened, from 1
+  TimePoint check_at = TimePoint::max();  // established: when it is next looked whether bytes have been moved, if that matters
   TimePoint last_byte_at{};   // when a sweep last found that bytes had come from either side; at first, when it was opened,
                               // then when its server was connected
 
@@ -94,12 +110,13 @@ struct Session : TimerWheel::Timer {
   bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
   uint8_t tries = 0;        // servers tried, the current one included
-  uint16_t source = 0;      // the index of the source address of the current connect
+  uint16_t source = 0;      // the index of the source address of the current connect, or kClientsAddress
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
   ListLink<Session> waiting;  // linked: in the queue of its upstream; SessionState::kQueued
   TimePoint accepted_at{};
-  TimePoint connect_started_at{};  // queued: since when it waits
+  TimePoint connect_started_at{};         // queued: since when it waits
+  TimePoint connecting_since{};           // when the first try began; or the first after a wait, or after a server was lost
   TimePoint leave_at = TimePoint::max();  // queued or connecting: when a client that ended its stream is taken for gone
   std::array<Swept, 2> swept{};           // by Direction
   uint64_t quiet_bytes = 0;               // bytes moved until the last check

@@ -7,31 +7,6 @@
 #include "base/check.h"
 
 namespace ringmain {
-namespace {
-
-bool HalfClosed(const Session& session) { return session.relays[0].over() || session.relays[1].over() || session.server_lost; }
-
-uint64_t BytesMoved(const Session& session) {
-  uint64_t bytes = 0;
-  for (const Relay& relay : session.relays) bytes += relay.received() + relay.sent();
-  return bytes;
-}
-
-struct Quiet {
-  Duration timeout{};  // zero is off
-  CloseReason reason = CloseReason::kIdleTimeout;
-};
-
-// How long the session may be without a byte as it stands, and what it is closed for then.
-Quiet QuietLimit(const Session& session) {
-  Quiet idle{session.route->idle_timeout, CloseReason::kIdleTimeout};
-  if (!HalfClosed(session)) return idle;
-  Quiet half_closed{session.route->half_closed_timeout, CloseReason::kHalfClosedTimeout};
-  if (half_closed.timeout.count() == 0) return idle;
-  return idle.timeout.count() != 0 && idle.timeout < half_closed.timeout ? idle : half_closed;
-}
-
-}  // namespace
 
 Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells& cells, SessionObserver& observer,
                    uint32_t direct_turn_bytes, uint64_t first_number)
@@ -50,7 +25,7 @@ void Sessions::Open(int client, Route& route, uint32_t client_source) {
   cells_.opened.Add();
   session.number = first_number_ + cells_.opened.value();
   ++route.sessions;
-  session.accepted_at = session.last_byte_at = io_.Now();
+  session.accepted_at = session.connecting_since = session.last_byte_at = io_.Now();
   route.listener_cells->active.Add(1);
   cells_.sessions.Add(1);
   session.relay(Direction::kToServer).SetSource(client);
@@ -207,19 +182,17 @@ void Sessions::ConnectTo(Session& session, uint16_t server, TimePoint now) {
   ConnectFromNextSource(session, now);
 }
 
-// Source addresses that this machine does not have are passed over at once.
 void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   Route& route = *session.route;
   RouteServer& shared = route.servers[session.server()];
   const Server& server = route.upstream->server(session.server());
-  std::span<const SocketAddress> sources = route.upstream->sources(session.server());
-  int fd = -EADDRNOTAVAIL;
-  while (std::optional<uint16_t> source = shared.sources.Next(now)) {
-    session.source = *source;
-    fd = io_.OpenSocket(server.address().family(), sources.empty() ? nullptr : &sources[*source]);
-    if (fd != -EADDRNOTAVAIL) break;
-    SourceFailed(session, /*missing=*/true, now);
+  std::optional<SocketAddress> client;
+  if (route.transparent && !server.address().is_unix()) {
+    client = io_.PeerAddress(session.client_fd);
+    if (!client.has_value()) return Close(session, CloseReason::kClientLeft);
   }
+  int fd = client.has_value() && !client->is_unix() ? OpenFromClientsAddress(session, server, *client)
+                                                    : OpenFromNextSource(session, server, now);
   if (fd == -EMFILE || fd == -ENFILE) {
     shared.cells->connect_failures[static_cast<size_t>(ConnectFailure::kNoFiles)].Add();
     observer_.OnOutOfFiles();
@@ -234,6 +207,29 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   session.connect_armed = true;
   io_.Connect({Op::kConnect, session.generation, session.index}, fd, server.address());
   ScheduleConnectTimer(session);
+}
+
+// Source addresses that this machine does not have are passed over at once.
+int Sessions::OpenFromNextSource(Session& session, const Server& server, TimePoint now) {
+  Route& route = *session.route;
+  std::span<const SocketAddress> sources = route.upstream->sources(session.server());
+  int fd = -EADDRNOTAVAIL;
+  while (std::optional<uint16_t> source = route.servers[session.server()].sources.Next(now)) {
+    session.source = *source;
+    fd = io_.OpenSocket(server.address().family(), sources.empty() ? nullptr : &sources[*source], route.socket);
+    if (fd != -EADDRNOTAVAIL) break;
+    SourceFailed(session, /*missing=*/true, now);
+  }
+  return fd;
+}
+
+// To a server of another family the client has no address; to show the proxy's own instead would give it what only the proxy may.
+int Sessions::OpenFromClientsAddress(Session& session, const Server& server, const SocketAddress& client) {
+  session.source = Session::kClientsAddress;
+  if (client.family() != server.address().family()) return -EADDRNOTAVAIL;
+  SocketAddress source = client;
+  source.set_port(0);
+  return io_.OpenSocket(source.family(), &source, session.route->socket, /*transparent=*/true);
 }
 
 void Sessions::SourceFailed(Session& session, bool missing, TimePoint now) {
@@ -276,6 +272,7 @@ bool Sessions::ConnectedToItself(const Session& session) {
 
 // Every port of this source address is taken towards the server; another address has ports of its own.
 void Sessions::OnNoPort(Session& session) {
+  if (session.source == Session::kClientsAddress) return ConnectTryFailed(session, ConnectFailure::kNoLocalAddress, EADDRNOTAVAIL);
   TimePoint now = io_.Now();
   SourceFailed(session, /*missing=*/false, now);
   io_.Close(std::exchange(session.server_fd, -1));
@@ -293,10 +290,12 @@ void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int er
   session.server_fd = -1;
   CloseReason reason =
       failure == ConnectFailure::kTimeout ? CloseReason::kConnectTimeout : CloseReason::kConnectFailed;
-  if (session.tries < route.connect_tries)
-    StartConnect(session, reason);
-  else
+  if (session.tries >= route.connect_tries)
     WithoutServer(session, reason);
+  else if (route.connect_total_timeout.count() != 0 && io_.Now() >= LastConnectBy(session))
+    WithoutServer(session, CloseReason::kConnectTimeout);
+  else
+    StartConnect(session, reason);
 }
 
 // No server is to be had. A client whose server was to be replaced sees that one's end, as if nothing had been tried.
@@ -315,6 +314,7 @@ void Sessions::Establish(Session& session) {
   if (!route.upstream->counts_early_ends()) route.upstream->Succeeded(session.server(), now);
   session.state = SessionState::kEstablished;
   session.last_byte_at = now;
+  for (Session::Swept& swept : session.swept) swept.active_at = CoarseTime(now);
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);
   session.relay(Direction::kToClient).SetSource(session.server_fd);
@@ -441,53 +441,6 @@ void Sessions::PassEnds(Session& session) {
     if (!session.reset) io_.ShutdownSend(passed == &session.relays[0] ? session.server_fd : session.client_fd);
     StartQuietTimer(session, io_.Now());
   }
-}
-
-// ---- Timers ----
-
-void Sessions::ScheduleConnectTimer(Session& session) {
-  const Route& route = *session.route;
-  Duration timeout = session.state == SessionState::kQueued ? route.queue_timeout : route.connect_timeout;
-  TimePoint deadline = timeout.count() != 0 ? session.connect_started_at + timeout : TimePoint::max();
-  deadline = std::min(deadline, session.leave_at);
-  if (deadline != TimePoint::max())
-    timers_.Schedule(session, deadline);
-  else
-    timers_.Cancel(session);
-}
-
-void Sessions::StartQuietTimer(Session& session, TimePoint now) {
-  Duration timeout = QuietLimit(session).timeout;
-  session.quiet_bytes = BytesMoved(session);
-  session.quiet_checks = 0;
-  if (timeout.count() == 0)
-    timers_.Cancel(session);
-  else
-    timers_.Schedule(session, now + timeout / kQuietChecks);
-}
-
-void Sessions::OnTimer(Session& session, TimePoint now) {
-  if (session.without_server()) {
-    if (now >= session.leave_at) {
-      Close(session, CloseReason::kClientLeft);
-    } else if (session.state == SessionState::kQueued) {
-      WithoutServer(session, CloseReason::kQueueTimeout);
-    } else if (session.connect_armed && !session.connect_timed_out) {
-      session.connect_timed_out = true;
-      io_.Cancel({Op::kConnect, session.generation, session.index});
-    }
-    return;
-  }
-  uint64_t bytes = BytesMoved(session);
-  Quiet limit = QuietLimit(session);
-  if (bytes != session.quiet_bytes) {
-    session.quiet_bytes = bytes;
-    session.quiet_checks = 0;
-  } else if (++session.quiet_checks >= kQuietChecks) {
-    Close(session, limit.reason);
-    return;
-  }
-  timers_.Schedule(session, now + limit.timeout / kQuietChecks);
 }
 
 }  // namespace ringmain

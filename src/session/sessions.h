@@ -11,7 +11,7 @@
 // streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut and
 // loses bytes by it is closed with a reset, so that a truncated stream never looks complete.
 //
-// A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
+// What ends sessions in time is in timeouts.cc. A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
 #pragma once
 
 #include <functional>
@@ -62,8 +62,8 @@ class Sessions {
   // something it missed (relay.h). Those with a socket on which nothing is armed are swept for as long as that lasts (sweep.cc).
   // The first sweep that finds a session established also asks for keep-alive probes towards its server.
   static constexpr Duration kSweepInterval = milliseconds(100);
-  // How often a quiet session is looked at: this often within its timeout. A timeout thus fires up to an eighth late, and costs
-  // nothing per message.
+  // How often a session is looked at within its idle_timeout or half_closed_timeout: it thus fires up to an eighth late, and costs nothing per
+  // message. Those of one side alone go by sweeps, and fire as late as those are.
   static constexpr uint8_t kQuietChecks = 8;
   // A session is idle after so long without a byte, and with none held for either side.
   static constexpr Duration kIdle = seconds(1);
@@ -134,6 +134,8 @@ class Sessions {
   void WithoutServer(Session& session, CloseReason reason);
   void ConnectTo(Session& session, uint16_t server, TimePoint now);
   void ConnectFromNextSource(Session& session, TimePoint now);
+  int OpenFromNextSource(Session& session, const Server& server, TimePoint now);
+  int OpenFromClientsAddress(Session& session, const Server& server, const SocketAddress& client);
   void SourceFailed(Session& session, bool missing, TimePoint now);
   void OnConnect(Session& session, int result);
   bool ConnectedToItself(const Session& session);
@@ -168,8 +170,11 @@ class Sessions {
   void PassEnds(Session& session);
 
   void OnTimer(Session& session, TimePoint now);
+  static TimePoint LastConnectBy(const Session& session);
   void ScheduleConnectTimer(Session& session);
+  void OnConnectTimer(Session& session, TimePoint now);
   void StartQuietTimer(Session& session, TimePoint now);
+  void ScheduleTimer(Session& session, TimePoint now);
 
   void CloseDueIdle(TimePoint now);
   bool Idle(const Session& session, TimePoint now) const;

@@ -28,14 +28,16 @@ void Sessions::Sweep(TimePoint now) {
       Relay& relay = session->relay(direction);
       Session::Swept& swept = session->swept[static_cast<size_t>(direction)];
       bool received = relay.received() != swept.received;
+      bool held = relay.held();
       if (received) session->last_byte_at = now;
+      if (received || held || swept.held) swept.active_at = CoarseTime(now);
       if (!dirty && relay.unwatched()) {
         checks_.push_back({session, direction});
         keep = true;
       } else if (!received && !swept.checked && relay.multishot()) {
         checks_.push_back({session, direction});
       }
-      swept = {relay.received(), !received};
+      swept = {relay.received(), swept.active_at, !received, held};
       keep |= received;
     }
     if (keep) lively.PushBack(*session);
@@ -52,7 +54,7 @@ void Sessions::KeepAlive(Session& session) {
   const Route& route = *session.route;
   session.kept_alive = true;
   if (route.keepalive.count() == 0 || route.upstream->server(session.server()).address().is_unix()) return;
-  io_.KeepAlive(session.server_fd, route.keepalive);
+  io_.KeepAlive(session.server_fd, route.keepalive, route.socket);
 }
 
 void Sessions::RunChecks(std::span<const Check> checks) {

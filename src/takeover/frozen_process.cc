@@ -1,5 +1,6 @@
 #include "takeover/frozen_process.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -59,12 +60,18 @@ Json ToJson(const FrozenUpstream& upstream) {
 }
 
 Json ToJson(const FrozenRoute& route) {
-  return {{"listener", route.listener},
-          {"upstream", route.upstream},
-          {"server", route.server},
-          {"idle_timeout_ms", route.idle_timeout.count()},
-          {"half_closed_timeout_ms", route.half_closed_timeout.count()},
-          {"keepalive_s", route.keepalive.count()}};
+  Json json = {{"listener", route.listener},
+               {"upstream", route.upstream},
+               {"server", route.server},
+               {"idle_timeout_ms", route.idle_timeout.count()},
+               {"half_closed_timeout_ms", route.half_closed_timeout.count()},
+               {"keepalive_s", route.keepalive.count()}};
+  for (auto [name, value] : {std::pair("client_idle_timeout_ms", route.client_idle_timeout),
+                             std::pair("server_idle_timeout_ms", route.server_idle_timeout),
+                             std::pair("max_lifetime_ms", route.max_lifetime)})
+    if (value.count() != 0) json[name] = value.count();
+  if (route.lifetime_jitter_percent != 0) json["lifetime_jitter_percent"] = route.lifetime_jitter_percent;
+  return json;
 }
 
 Json ToJson(const FrozenRelay& relay) {
@@ -95,6 +102,9 @@ Json ToJson(const FrozenProcess::Entry& entry) {
   if (session.kept_alive) json["kept_alive"] = true;
   if (session.passed) json["passed"] = true;
   if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
+  if (session.connecting_since.has_value()) json["connecting_since"] = Nanoseconds(*session.connecting_since);
+  if (session.active_at[0].has_value()) json["client_active_at"] = Nanoseconds(*session.active_at[0]);
+  if (session.active_at[1].has_value()) json["server_active_at"] = Nanoseconds(*session.active_at[1]);
   if (session.leave_at != TimePoint::max()) json["leave_at"] = Nanoseconds(session.leave_at);
   if (session.queued_at != TimePoint::max()) json["queued_at"] = Nanoseconds(session.queued_at);
   if (session.check_at != TimePoint::max()) json["check_at"] = Nanoseconds(session.check_at);
@@ -199,6 +209,12 @@ void Read(const Json& json, FrozenRoute& route) {
            milliseconds(Number<int64_t>(json.at("idle_timeout_ms"))),
            milliseconds(Number<int64_t>(json.at("half_closed_timeout_ms"))),
            seconds(Number<int64_t>(json.at("keepalive_s")))};
+  for (auto [name, value] : {std::pair("client_idle_timeout_ms", &route.client_idle_timeout),
+                             std::pair("server_idle_timeout_ms", &route.server_idle_timeout),
+                             std::pair("max_lifetime_ms", &route.max_lifetime)})
+    if (auto found = json.find(name); found != json.end()) *value = milliseconds(Number<int64_t>(*found));
+  if (auto found = json.find("lifetime_jitter_percent"); found != json.end())
+    route.lifetime_jitter_percent = std::min(Number<uint32_t>(*found), 100u);
 }
 
 // The word of a later version may be unknown.
@@ -253,6 +269,9 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   session.kept_alive = json.value("kept_alive", false);
   session.passed = json.value("passed", false);
   if (auto lost = json.find("lost_reason"); lost != json.end()) session.lost_reason = ReadReason(*lost);
+  if (auto since = json.find("connecting_since"); since != json.end()) session.connecting_since = Time(*since);
+  if (auto active = json.find("client_active_at"); active != json.end()) session.active_at[0] = Time(*active);
+  if (auto active = json.find("server_active_at"); active != json.end()) session.active_at[1] = Time(*active);
   if (auto leave = json.find("leave_at"); leave != json.end()) session.leave_at = Time(*leave);
   if (auto queued = json.find("queued_at"); queued != json.end() && !session.established) session.queued_at = Time(*queued);
   if (auto check = json.find("check_at"); check != json.end()) session.check_at = Time(*check);

@@ -72,6 +72,10 @@ struct FrozenRoute {
   milliseconds idle_timeout{};
   milliseconds half_closed_timeout{};
   seconds keepalive{};
+  milliseconds client_idle_timeout{};
+  milliseconds server_idle_timeout{};
+  milliseconds max_lifetime{};
+  uint32_t lifetime_jitter_percent = 0;
 };
 
 struct FrozenProcess {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "base/clock.h"
@@ -43,6 +44,8 @@ struct FrozenSession {
   TimePoint last_byte_at{};
   TimePoint leave_at = TimePoint::max();
   TimePoint queued_at = TimePoint::max();  // since when it waits for room on a server, if it does
+  std::optional<TimePoint> connecting_since;  // none: `accepted_at`
+  std::array<std::optional<TimePoint>, 2> active_at;  // of either side, by Direction; none: `last_byte_at`
   // Of the timeouts without a byte: bytes moved until the last check, checks in a row that saw none, and when the next is due, if at all.
   uint64_t quiet_bytes = 0;
   uint8_t quiet_checks = 0;

@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/socket_address.h"
+#include "config/socket_options.h"
 #include "uring/token.h"
 
 namespace ringmain {
@@ -24,8 +25,9 @@ namespace ringmain {
 // The options that the TCP sockets of both sides of a session get. A listening socket passes them on to what it accepts (man 7 tcp; true of
 // SO_KEEPALIVE, the TCP_KEEP* values and TCP_NODELAY on Linux), so an accepted socket needs no calls of its own.
 void DisableSendDelay(int fd);
-// `idle` is the time without a byte before the first probe; zero turns them off.
-void SetKeepAlive(int fd, seconds idle);
+// `idle` is the time without a byte before the first probe; zero turns them off. The time between probes and their number are those of `options`,
+// where it has them.
+void SetKeepAlive(int fd, seconds idle, const SocketOptions* options = nullptr);
 
 class Io {
  public:
@@ -65,10 +67,11 @@ class Io {
   // ---- Immediate calls ----
 
   // A non-blocking, close-on-exec stream socket that sends without delay; or -errno. Its connect will be made from the address `source`, and
-  // from a port that is free towards the server then; -EADDRNOTAVAIL if this machine does not have that address. Null: the kernel chooses.
-  virtual int OpenSocket(int family, const SocketAddress* source) = 0;
+  // from a port that is free towards the server then; -EADDRNOTAVAIL if this machine does not have that address, unless it is `transparent` and
+  // need not have it. Null: the kernel chooses. What `options` ask for is set, but for unix sockets; null: nothing.
+  virtual int OpenSocket(int family, const SocketAddress* source, const SocketOptions* options = nullptr, bool transparent = false) = 0;
   // SetKeepAlive. REQUIRES: a TCP socket.
-  virtual void KeepAlive(int fd, seconds idle) = 0;
+  virtual void KeepAlive(int fd, seconds idle, const SocketOptions* options) = 0;
   // A connect to a port of this machine that nobody listens on may be given just that port to connect from, and then it reaches itself.
   // REQUIRES: `fd` was connected to `server`.
   virtual bool ConnectedToItself(int fd, const SocketAddress& server) = 0;

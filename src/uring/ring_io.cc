@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "base/check.h"
 #include "base/unique_fd.h"
+#include "uring/socket_options.h"
 
 namespace ringmain {
 namespace {
@@ -27,13 +28,16 @@ void SetInt(int fd, int level, int option, int value) { setsockopt(fd, level, op
 
 void DisableSendDelay(int fd) { SetInt(fd, IPPROTO_TCP, TCP_NODELAY, 1); }
 
-void SetKeepAlive(int fd, seconds idle) {
+void SetKeepAlive(int fd, seconds idle, const SocketOptions* options) {
   if (idle.count() == 0) return SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 0);
   // A dead peer is noticed after idle + 3 probes: twice the idle time in all.
   int idle_seconds = static_cast<int>(idle.count());
+  int interval = std::max(1, idle_seconds / 3), count = 3;
+  if (options != nullptr && options->keepalive_interval.count() != 0) interval = static_cast<int>(options->keepalive_interval.count());
+  if (options != nullptr && options->keepalive_count != 0) count = static_cast<int>(options->keepalive_count);
   SetInt(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle_seconds);
-  SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, std::max(1, idle_seconds / 3));
-  SetInt(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+  SetInt(fd, IPPROTO_TCP, TCP_KEEPCNT, count);
   SetInt(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
 }
 
@@ -125,10 +129,18 @@ void RingIo::Connect(Token token, int fd, const SocketAddress& address) {
   io_uring_sqe_set_data64(sqe, token.Pack());
 }
 
-int RingIo::OpenSocket(int family, const SocketAddress* source) {
-  UniqueFd fd(socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return -errno;
-  if (family != AF_UNIX) DisableSendDelay(fd.get());
+int RingIo::OpenSocket(int family, const SocketAddress* source, const SocketOptions* options, bool transparent) {
+  if (family == AF_UNIX) return OpenStreamSocket(family, /*mptcp=*/false);
+  int opened = OpenStreamSocket(family, options != nullptr && options->mptcp);
+  if (opened < 0) return opened;
+  UniqueFd fd(opened);
+  DisableSendDelay(fd.get());
+  OptionFailure failure;
+  if (options != nullptr) failure = SetConnectingOptions(fd.get(), family, *options);
+  // They were tried before they came into force; but fast open, the last of them, may have been switched off since.
+  if (failure.key != nullptr && failure.error != EOPNOTSUPP) return -failure.error;
+  if (transparent) failure = SetTransparent(fd.get(), family);
+  if (transparent && failure.key != nullptr) return -failure.error;
   if (source == nullptr) return fd.release();
   // Without it bind(2) would take a port for all destinations; with it connect(2) finds one that is free towards its own (man 7 ip, since
   // Linux 4.2; IPv6 sockets take this option of IPv4 too).

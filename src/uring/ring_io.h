@@ -31,8 +31,8 @@ class RingIo final : public Io, private BufferPublisher {
   void Poll(Token token, int fd, short events) override { ring_.Poll(token, fd, events); }
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override { ring_.Cancel(target); }
-  int OpenSocket(int family, const SocketAddress* source) override;
-  void KeepAlive(int fd, seconds idle) override { SetKeepAlive(fd, idle); }
+  int OpenSocket(int family, const SocketAddress* source, const SocketOptions* options = nullptr, bool transparent = false) override;
+  void KeepAlive(int fd, seconds idle, const SocketOptions* options) override { SetKeepAlive(fd, idle, options); }
   bool ConnectedToItself(int fd, const SocketAddress& server) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override;

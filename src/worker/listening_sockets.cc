@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "uring/socket_options.h"
 
 namespace ringmain {
 namespace {
@@ -49,10 +50,13 @@ void Enable(int fd, int level, int option) {
 }
 
 // 0 or a positive errno.
-int Bind(const SocketAddress& address, bool reuse_port, UniqueFd& result) {
-  UniqueFd fd(socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return errno;
+int Bind(const SocketAddress& address, bool reuse_port, const SocketOptions& options, bool mptcp, UniqueFd& result) {
+  int opened = OpenStreamSocket(address.family(), mptcp && !address.is_unix());
+  if (opened < 0) return -opened;
+  UniqueFd fd(opened);
   if (!address.is_unix()) {
+    OptionFailure failure = SetListeningOptions(fd.get(), address.family(), options);  // before the bind, for `interface`
+    if (failure.key != nullptr) return failure.error;
     Enable(fd.get(), SOL_SOCKET, SO_REUSEADDR);
     if (reuse_port) Enable(fd.get(), SOL_SOCKET, SO_REUSEPORT);
   }
@@ -87,10 +91,10 @@ int RetryWhileOccupied(BindCall bind) {
 absl::StatusOr<ListeningSockets> BindUnix(const SocketAddress& address) {
   UniqueFd fd;
   int error = RetryWhileOccupied([&] {
-    int result = Bind(address, false, fd);
+    int result = Bind(address, false, {}, false, fd);
     if (result != EADDRINUSE || !IsStale(address)) return result;
     unlink(address.unix_path().c_str());
-    return Bind(address, false, fd);
+    return Bind(address, false, {}, false, fd);
   });
   if (error != 0) return CannotListen(address, error);
   struct stat info {};
@@ -101,11 +105,11 @@ absl::StatusOr<ListeningSockets> BindUnix(const SocketAddress& address) {
 }
 
 // The address as bound, if nobody else has it.
-absl::StatusOr<SocketAddress> CheckFree(const SocketAddress& address) {
+absl::StatusOr<SocketAddress> CheckFree(const SocketAddress& address, const SocketOptions& options) {
   UniqueFd check;
   // Another process may be bound without listening yet; listen(2) finds that out.
   int error = RetryWhileOccupied([&] {
-    int bound = Bind(address, false, check);
+    int bound = Bind(address, false, options, false, check);
     return bound == 0 && listen(check.get(), 1) != 0 ? errno : bound;
   });
   if (error != 0) return CannotListen(address, error);
@@ -121,35 +125,43 @@ void RemoveUnixPath(const ListeningSockets& sockets) {
   if (stat(path.c_str(), &info) == 0 && info.st_dev == sockets.device && info.st_ino == sockets.inode) unlink(path.c_str());
 }
 
-absl::StatusOr<ListeningSockets> BindListeningSockets(const SocketAddress& address, uint32_t workers, bool own_overlaps) {
+absl::StatusOr<ListeningSockets> BindListeningSockets(const SocketAddress& address, uint32_t workers, bool own_overlaps,
+                                                      const SocketOptions& options) {
   if (address.is_unix()) return BindUnix(address);
   ListeningSockets result{address, {}};
   if (!own_overlaps) {
-    absl::StatusOr<SocketAddress> bound = CheckFree(address);
+    absl::StatusOr<SocketAddress> bound = CheckFree(address, options);
     if (!bound.ok()) return bound.status();
     result.address = *bound;
   }
-  absl::Status status = BindMore(result, workers);
+  absl::Status status = BindMore(result, workers, options);
   if (!status.ok()) return status;
+  result.options = options;
   return result;
 }
 
-absl::Status BindMore(ListeningSockets& sockets, uint32_t workers) {
+absl::Status BindMore(ListeningSockets& sockets, uint32_t workers, const SocketOptions& options) {
   if (sockets.address.is_unix()) return absl::OkStatus();
+  bool mptcp = sockets.sockets.empty() ? options.mptcp : IsMptcp(sockets.sockets[0]->fd.get());
   while (sockets.sockets.size() < workers) {
     UniqueFd fd;
-    if (int error = Bind(sockets.address, true, fd); error != 0) return CannotListen(sockets.address, error);
+    if (int error = Bind(sockets.address, true, options, mptcp, fd); error != 0) return CannotListen(sockets.address, error);
     DisableSendDelay(fd.get());
     sockets.sockets.push_back(std::make_shared<ListeningSocket>(std::move(fd)));
   }
   return absl::OkStatus();
 }
 
-absl::Status Listen(const ListeningSockets& sockets, uint32_t backlog, seconds keepalive) {
+absl::Status Listen(ListeningSockets& sockets, uint32_t backlog, seconds keepalive, const SocketOptions& options) {
+  bool tcp = !sockets.address.is_unix(), change = tcp && sockets.options != options;
   for (const auto& socket : sockets.sockets) {
-    if (!sockets.address.is_unix()) SetKeepAlive(socket->fd.get(), keepalive);
+    OptionFailure failure;
+    if (change) failure = ReplaceListeningOptions(socket->fd.get(), sockets.address.family(), options);
+    if (failure.key != nullptr) return absl::FailedPreconditionError(DescribeFailure(failure, options));
+    if (tcp) SetKeepAlive(socket->fd.get(), keepalive, &options);
     if (listen(socket->fd.get(), static_cast<int>(backlog)) != 0) return CannotListen(sockets.address, errno);
   }
+  sockets.options = options;
   return absl::OkStatus();
 }
 

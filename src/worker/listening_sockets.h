@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -21,6 +22,8 @@ struct ListeningSockets {
   // Of a unix address: what its path named after the bind.
   dev_t device = 0;
   ino_t inode = 0;
+  // What is asked of all sockets that listen; none: not known, they come from another process.
+  std::optional<SocketOptions> options{};
 };
 
 // Removes the path of a unix address, if it still is the one that was bound and not a successor's. Does nothing for others.
@@ -31,11 +34,13 @@ void RemoveUnixPath(const ListeningSockets& sockets);
 // another host, the wildcard or one that it covers. Unix: a path that nobody answers at is replaced.
 // An occupied address is tried again for a second: the kernel closes the sockets that an io_uring of a killed process still watched only
 // some time after the process is gone, and a supervisor restarts it sooner.
-// Errors: one sentence with the address and the cause.
-absl::StatusOr<ListeningSockets> BindListeningSockets(const SocketAddress& address, uint32_t workers, bool own_overlaps = false);
-// Binds those that are missing for so many workers. Errors: as above; the new ones are to be dropped then.
-absl::Status BindMore(ListeningSockets& sockets, uint32_t workers);
-// Lets clients connect, or sets another backlog and keep-alive, which accepted sockets inherit.
-absl::Status Listen(const ListeningSockets& sockets, uint32_t backlog, seconds keepalive);
+// `options` are for TCP sockets. Errors: one sentence with the address and the cause.
+absl::StatusOr<ListeningSockets> BindListeningSockets(const SocketAddress& address, uint32_t workers, bool own_overlaps = false,
+                                                      const SocketOptions& options = {});
+// Binds those that are missing for so many workers; they speak MPTCP if the others do. Errors: as above; the new ones are to be dropped then.
+absl::Status BindMore(ListeningSockets& sockets, uint32_t workers, const SocketOptions& options = {});
+// Lets clients connect, or sets another backlog and keep-alive and other options, all of which accepted sockets inherit. What `options` do not ask
+// for any more is undone, but for MPTCP, which stays as it is.
+absl::Status Listen(ListeningSockets& sockets, uint32_t backlog, seconds keepalive, const SocketOptions& options = {});
 
 }  // namespace ringmain

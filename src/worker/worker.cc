@@ -320,7 +320,9 @@ void Worker::OnConnectFailed(const Route& route, uint16_t server, ConnectFailure
     Log(LogLevel::kWarn, "connect failed upstream=", route.upstream->name(),
         " server=", route.upstream->server(server).name(), " reason=", std::string(ToString(failure)),
         " error=\"", error != 0 ? std::strerror(error) : "closed before a byte was passed", "\" not_logged=", *more,
-        failure == ConnectFailure::kNoLocalAddress
+        failure == ConnectFailure::kNoLocalAddress && route.transparent
+            ? " (transparent: the client's address is of another family than the server's, or has no port left towards it)"
+        : failure == ConnectFailure::kNoLocalAddress
             ? " (if local ports have run out: add source_addresses to the upstream or widen net.ipv4.ip_local_port_range)"
             : "");
 }

@@ -153,12 +153,19 @@ def test_listener_that_cannot_bind(abc, own, ringmain):
 SETTINGS = [
     ("listeners.0.idle_timeout", "5s", "listener front: idle_timeout off -> 5s"),
     ("listeners.0.half_closed_timeout", "1m", "listener front half_closed_timeout 5m 1m"),
+    ("listeners.0.client_idle_timeout", "5s", "listener front: client_idle_timeout off -> 5s"),
+    ("listeners.0.server_idle_timeout", "5s", "listener front: server_idle_timeout off -> 5s"),
+    ("listeners.0.max_lifetime", "1h", "listener front: max_lifetime off -> 1h"),
+    ("listeners.0.lifetime_jitter", "20%", "listener front: lifetime_jitter 10% -> 20%"),
+    ("listeners.0.socket", {"user_timeout": "5s"}, "listener front: socket.user_timeout off -> 5s"),
+    ("upstreams.0.socket", {"dscp": 46}, "upstream back: socket.dscp off -> 46"),
     ("listeners.0.keepalive", "7s", "listener front keepalive 30s 7s"),
     ("listeners.0.max_connections", 7, "listener front max_connections off 7"),
     ("listeners.0.backlog", 100, "listener front backlog 4096 100"),
     ("listeners.0.upstream", "spare", "listener front upstream back spare"),
     ("upstreams.0.balance", "least_connections", "upstream back balance round_robin least_connections"),
     ("upstreams.0.connect_timeout", "1s", "upstream back connect_timeout 2s 1s"),
+    ("upstreams.0.connect_total_timeout", "5s", "upstream back: connect_total_timeout off -> 5s"),
     ("upstreams.0.connect_tries", 2, "upstream back connect_tries 3 2"),
     ("upstreams.0.source_addresses", ["127.0.0.1"], "upstream back source_addresses 127.0.0.1"),
     ("upstreams.0.close_removed_after", "1m", "upstream back close_removed_after off 1m"),
@@ -189,9 +196,10 @@ def test_change_of(path, value, words, own, ringmain):
     assert not proxy.closed()
 
 
-def test_open_sessions_keep_their_timeouts(own, ringmain):
+@pytest.mark.parametrize("key", ["idle_timeout", "client_idle_timeout", "server_idle_timeout", "max_lifetime"])
+def test_open_sessions_keep_their_timeouts(key, own, ringmain):
     server = own(EchoServer())
-    off, short = config([server.address]), config([server.address], listener={"idle_timeout": "500ms"})
+    off, short = config([server.address]), config([server.address], listener={key: "500ms"})
     proxy, crowds = ringmain(off), []
     for settings in (short, off, None):
         crowds.append(own(Crowd(proxy.address, 1)))
@@ -203,7 +211,7 @@ def test_open_sessions_keep_their_timeouts(own, ringmain):
     time.sleep(1)  # twice the timeout
     before.exchange()
     after.exchange()
-    proxy.wait_closed(idle_timeout=1)
+    proxy.wait_closed(**{key: 1})
 
 
 def test_new_sessions_are_made_by_the_new_rules(own, ringmain, session):

@@ -211,7 +211,7 @@ def test_no_server_has_answered_yet(own, line):
     new.wait_closed(client_closed=10)
 
 
-@pytest.mark.parametrize("key", ["idle_timeout", "half_closed_timeout"])
+@pytest.mark.parametrize("key", ["idle_timeout", "half_closed_timeout", "client_idle_timeout", "server_idle_timeout"])
 def test_quiet_sessions_end(key, own, line, session):
     """However often they are taken over; busy ones live on."""
     server = own(ManualServer())
@@ -222,7 +222,9 @@ def test_quiet_sessions_end(key, own, line, session):
         if key == "half_closed_timeout":
             client.shutdown(socket.SHUT_WR)
             assert upstream.recv(1) == b""
-    started, (quiet, _), busy = time.monotonic(), pairs[0], Flow(*reversed(pairs[1]))
+    # What keeps the busy one: a byte of the server's where that counts, else of the client's.
+    busy = Flow(*pairs[1]) if key == "client_idle_timeout" else Flow(*reversed(pairs[1]))
+    started, (quiet, _) = time.monotonic(), pairs[0]
     while is_open(quiet):
         proxy = line.after(proxy)
         busy.move(10)
@@ -230,6 +232,24 @@ def test_quiet_sessions_end(key, own, line, session):
     assert time.monotonic() - started >= 1.7 and len(line.pauses) >= 2
     proxy.wait_closed(**{key: 1})
     busy.move(10)
+
+
+def test_a_lifetime_counts_from_the_first_process(own, line, session):
+    """By the rules that a session began with, whatever the new file says."""
+    server = own(ManualServer())
+    listener = {"max_lifetime": "3s", "lifetime_jitter": "0%"}
+    proxy = line.first(line.config([server.address], listener=listener))
+    started = time.monotonic()
+    (client, upstream), = [session(proxy, server)]
+    flow = Flow(client, upstream)
+    time.sleep(1)  # of its life
+    proxy = line.after(proxy, line.config([server.address]))
+    while is_open(client):
+        flow.move(10)
+        time.sleep(0.02)  # the pace of the traffic
+        assert time.monotonic() - started < 3.5 + PATIENCE
+    assert time.monotonic() - started >= 2.95
+    proxy.wait_closed(max_lifetime=1)
 
 
 # ---- Listeners ------------------------------------------------------------------------------------------------------

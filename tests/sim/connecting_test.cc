@@ -73,6 +73,76 @@ TEST_F(Connecting, TimeoutMovesOn) {
   EXPECT_EQ(Failures(ConnectFailure::kTimeout), 1u);
 }
 
+// ---- All tries together ----
+
+TEST_F(Connecting, AllTriesTogetherHaveATimeoutToo) {
+  WorldOptions options;
+  options.servers = 4;
+  options.connect_timeout = milliseconds(500);
+  options.connect_total_timeout = milliseconds(700);
+  SimSocket& client = OpenWith(options);
+  Pass(milliseconds(300));
+  FailConnect(client, ECONNREFUSED);
+  SimSocket& second = *client.session->server;
+  Pass(milliseconds(399));
+  EXPECT_FALSE(second.connect->cancelled);
+  Pass(milliseconds(1) + TimerWheel::kTick);
+  ASSERT_TRUE(second.connect->cancelled);
+  world_->io().EndConnect(second, -ECANCELED);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kConnectTimeout), 1u);
+  EXPECT_TRUE(client.closed_with_reset);
+  EXPECT_EQ(client.session->tried.size(), 2u);
+}
+
+TEST_F(Connecting, NoTryBeginsWhenTheTimeForAllIsOver) {
+  WorldOptions options;
+  options.servers = 4;
+  options.connect_total_timeout = milliseconds(700);
+  SimSocket& client = OpenWith(options);
+  world_->io().AdvanceTo(world_->io().now() + milliseconds(800));
+  FailConnect(client, ECONNREFUSED);  // in the turn in which the timer would have been due
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kConnectTimeout), 1u);
+  EXPECT_EQ(client.session->tried.size(), 1u);
+}
+
+// However old the session is, the search for another server has its time.
+TEST_F(Connecting, TheTimeForAllTriesBeginsAnewWhenAServerIsLost) {
+  WorldOptions options;
+  options.servers = 3;
+  options.connect_total_timeout = milliseconds(700);
+  SimSocket& client = OpenWith(options);
+  world_->io().EndConnect(*client.session->server, 0);
+  Turn();
+  PassInSteps(seconds(10));
+  SimSocket& lost = *client.session->server;
+  world_->io().PeerFins(lost);
+  RunUntilQuiet();
+  ASSERT_TRUE(lost.closed);
+  PassInSteps(milliseconds(600));
+  FailConnect(client, ECONNREFUSED);
+  EXPECT_FALSE(client.closed);
+  world_->io().EndConnect(*client.session->server, 0);
+  RunUntilQuiet();
+  EXPECT_FALSE(client.closed);
+}
+
+TEST_F(Connecting, TheTimeForAllTriesGoesOnElsewhere) {
+  WorldOptions options;
+  options.servers = 3;
+  options.connect_timeout = seconds(10);
+  options.connect_total_timeout = seconds(4);
+  SimSocket& client = OpenWith(options);
+  PassInSteps(seconds(3));
+  HandOver();
+  PassInSteps(milliseconds(990));
+  EXPECT_FALSE(client.session->closing);
+  PassInSteps(milliseconds(20));
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kConnectTimeout), 1u);
+}
+
 TEST_F(Connecting, AConnectThatBeatsItsCancelCounts) {
   WorldOptions options;
   options.connect_timeout = milliseconds(500);
@@ -248,6 +318,60 @@ TEST_F(Connecting, AClientThatSentAndEndedIsServed) {
   RunUntilQuiet();
   EXPECT_EQ(client.session->server->accepted, 100u);
   EXPECT_TRUE(client.session->server->fin_sent);
+}
+
+// ---- From the client's own address ----
+
+class Transparent : public Connecting {
+ protected:
+  SimSocket& OpenTransparent() {
+    WorldOptions options;
+    options.servers = 2;
+    options.transparent = true;
+    options.socket = &socket_;
+    return OpenWith(options);
+  }
+  const SocketOptions socket_;
+};
+
+TEST_F(Transparent, ConnectsFromTheClientsAddress) {
+  SimSocket& client = OpenTransparent();
+  EXPECT_EQ(client.session->server->source, "10.0.0.2");
+  EXPECT_TRUE(client.session->server->transparent);
+  EXPECT_EQ(client.session->server->options, &socket_);
+  FailConnect(client, ECONNREFUSED);  // the next server sees it, too
+  EXPECT_EQ(client.session->server->source, "10.0.0.2");
+  world_->io().EndConnect(*client.session->server, 0);
+  RunUntilQuiet();
+  PassInSteps(seconds(1));
+  EXPECT_TRUE(client.session->server->kept_alive);
+}
+
+// That the client's address has no port left towards a server keeps no other client from it.
+TEST_F(Transparent, WithoutAPortTheNextServerIsTried) {
+  SimSocket& client = OpenTransparent();
+  FailConnect(client, EADDRNOTAVAIL);
+  EXPECT_EQ(client.session->tried.size(), 2u);
+  SimSocket& other = world_->Accept(Passive());
+  Turn();
+  EXPECT_EQ(other.session->tried.size(), 1u);
+  FailConnect(other, ECONNREFUSED);
+  EXPECT_EQ(other.session->tried.size(), 2u);
+  FailConnect(client, EADDRNOTAVAIL);
+  RunUntilQuiet();
+  EXPECT_EQ(Failures(ConnectFailure::kNoLocalAddress), 2u);
+  EXPECT_EQ(world_->closed(CloseReason::kConnectFailed), 1u);
+}
+
+TEST_F(Transparent, AClientThatIsGoneHasNoAddress) {
+  WorldOptions options;
+  options.transparent = true;
+  Start(options);
+  SimSocket& client = world_->io().AddClient(Passive());
+  world_->io().Break(client);
+  world_->Open(client);
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kClientLeft), 1u);
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cerrno>
+
 #include "driver.h"
 #include "world.h"
 
@@ -55,6 +57,20 @@ class Directed : public testing::Test {
       if (!world_->TimerDue()) continue;
       RunUntilQuiet();
     }
+  }
+
+  // All sessions go on in another Sessions; what was armed has done nothing any more.
+  void HandOver() {
+    world_->Freeze();
+    for (SimSocket& socket : world_->io().sockets()) {
+      if (socket.connect.has_value()) world_->io().EndConnect(socket, -ECANCELED);
+      if (socket.receive.has_value()) world_->io().EndReceive(socket, -ECANCELED);
+      if (socket.send.has_value()) world_->io().EndSend(socket, -ECANCELED);
+    }
+    Turn();
+    ASSERT_TRUE(world_->sessions().settled());
+    world_->HandOver();
+    Turn();
   }
 
   // An established session with passive peers.

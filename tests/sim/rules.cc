@@ -17,6 +17,9 @@ bool Refuses(CloseReason reason) {
          reason == CloseReason::kQueueFull || reason == CloseReason::kQueueTimeout || reason == CloseReason::kClientLeft;
 }
 
+// What the timer and the loop add.
+constexpr Duration kSlack = TimerWheel::kTick + milliseconds(2);
+
 uint64_t Milliseconds(Duration duration) { return static_cast<uint64_t>(duration / milliseconds(1)); }
 
 }  // namespace
@@ -36,8 +39,8 @@ void Rules::OnCompletion(const Completion& completion) {
 }
 
 void Rules::OnConnectFailed(size_t server, ConnectFailure failure) {
-  if (failure == ConnectFailure::kNoLocalAddress) {
-    no_local_address_ = true;
+  no_local_address_ |= failure == ConnectFailure::kNoLocalAddress;
+  if (failure == ConnectFailure::kNoLocalAddress && !world_.options().transparent) {
     std::span<const SocketAddress> sources = world_.upstream().sources(server);
     for (const SocketAddress& source : sources)
       world_.report().Expect(world_.io().NoPort(server, source.host()) || world_.io().Missing(source.host()),
@@ -81,6 +84,15 @@ void Rules::OnClosed(CloseReason reason) {
       CheckCut(*session);
       report.Expect(session->half_closed, "half_closed_timeout of a session that is not half closed");
       CheckTimeout(*session, world_.options().half_closed_timeout);
+      return;
+    case CloseReason::kClientIdleTimeout:
+    case CloseReason::kServerIdleTimeout:
+      CheckCut(*session);
+      CheckSideTimeout(*session, reason == CloseReason::kClientIdleTimeout ? Direction::kToServer : Direction::kToClient);
+      return;
+    case CloseReason::kMaxLifetime:
+      CheckCut(*session);
+      CheckLifetime(*session);
       return;
     case CloseReason::kShutdown:
     case CloseReason::kDrainTimeout:
@@ -147,6 +159,30 @@ void Rules::CheckTimeout(const SimSession& session, Duration timeout) {
                 Milliseconds(session.closing_at - session.last_byte_at), " ms of quiet, too early");
 }
 
+// The side was there, nothing came from it for so long, and nothing that had come was on its way.
+void Rules::CheckSideTimeout(const SimSession& session, Direction direction) {
+  Report& report = world_.report();
+  Duration timeout = world_.options().side_idle_timeouts[static_cast<size_t>(direction)];
+  const SimSocket& source = direction == Direction::kToServer ? *session.client : *session.server;
+  Duration quiet = session.closing_at - session.side_active_at[static_cast<size_t>(direction)];
+  report.Expect(timeout.count() != 0, "closed for a timeout that is off");
+  report.Expect(session.established && session.timer_closed, "closed for a timeout, but not by a timer");
+  report.Expect(quiet >= timeout, "closed after ", Milliseconds(quiet), " ms without a byte of fd ", source.fd, ", too early");
+  report.Expect(!source.ended(), "closed for the quiet of fd ", source.fd, ", which has ended its stream");
+  report.Expect(source.error_handled() || Queued(source, session.other(source)) == 0, "closed for the quiet of fd ", source.fd,
+                ", whose bytes were held back");
+}
+
+void Rules::CheckLifetime(const SimSession& session) {
+  Report& report = world_.report();
+  const WorldOptions& options = world_.options();
+  Duration age = session.closing_at - session.opened_at;
+  report.Expect(options.max_lifetime.count() != 0, "closed for its age, though there is no limit");
+  report.Expect(session.timer_closed, "closed for its age, but not by a timer");
+  report.Expect(age >= options.max_lifetime * (100 - options.lifetime_jitter_percent) / 100, "closed for its age after ",
+                Milliseconds(age), " ms");
+}
+
 // A server was to take the place of one that had ended, and none could be had: the client sees that end.
 void Rules::CheckNotReplaced(const SimSession& session, CloseReason reason) {
   Report& report = world_.report();
@@ -172,6 +208,7 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
     case CloseReason::kConnectTimeout:
       if (world_.io().open_failed() || no_local_address_) return;
       report.Expect(session.last_connect_result.value_or(0) != 0, "closed for a connect that did not fail");
+      if (reason == CloseReason::kConnectTimeout && session.closing_at >= LastConnectBy(session)) return;
       report.Expect((session.connect_timed_out || session.last_connect_result == -ETIMEDOUT) ==
                         (reason == CloseReason::kConnectTimeout),
                     "a wrong reason for the last try");
@@ -182,7 +219,7 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
       report.Expect(world_.options().server_max_connections.has_value(), "nobody ever has to wait");
       return;
     case CloseReason::kClientLeft:
-      if (client.error_handled()) return;
+      if (client.error_handled() || (world_.options().transparent && client.broken)) return;
       if (session.tried.empty() && world_.options().max_queue > 0) {
         report.Expect(client.fin_arrived && client.arrived == 0, "client_left though the client waits");
         return;
@@ -345,11 +382,33 @@ Duration Rules::QuietLimit(const SimSession& session) const {
   return idle.count() == 0 ? half_closed : std::min(idle, half_closed);
 }
 
+TimePoint Rules::LastConnectBy(const SimSession& session) const {
+  Duration total = world_.options().connect_total_timeout;
+  return total.count() != 0 ? session.connecting_since + total : TimePoint::max();
+}
+
+// A sweep notes what came, and the timer looks at that.
+void Rules::CheckSideTimer(const SimSession& session, Direction direction, TimePoint now) {
+  Duration timeout = world_.options().side_idle_timeouts[static_cast<size_t>(direction)];
+  const SimSocket& source = direction == Direction::kToServer ? *session.client : *session.server;
+  const SimSocket& sink = *session.other(source);
+  bool counts = timeout.count() != 0 && source.receive.has_value() && !source.receive_ready() && !source.error_handled() && !sink.error_handled() && !source.ended() &&
+                Queued(source, &sink) == 0 && !session.server->error_handled() && !session.server->ended();
+  if (!counts) return;
+  constexpr Duration kLate = Sessions::kSweepInterval + 2 * CoarseTime::kUnit + 3 * kSlack;
+  // Before the receive was armed it may have waited for a buffer.
+  TimePoint from = std::max({session.side_active_at[static_cast<size_t>(direction)], source.receive->armed_at, world_.thawed_at()});
+  world_.report().Expect(now - from <= timeout + kLate, "no byte of fd ", source.fd, " for ", Milliseconds(now - from), " ms and not closed");
+}
+
 void Rules::CheckTimers(const SimSession& session) {
   Report& report = world_.report();
   TimePoint now = world_.io().now();
-  constexpr Duration kSlack = TimerWheel::kTick + milliseconds(2);
   if (session.established) {
+    CheckSideTimer(session, Direction::kToServer, now);
+    CheckSideTimer(session, Direction::kToClient, now);
+    report.Expect(world_.options().max_lifetime.count() == 0 || now <= session.opened_at + world_.options().max_lifetime + kSlack,
+                  "the session of fd ", session.client->fd, " lives on");
     report.Expect(session.server->kept_alive || world_.options().keepalive.count() == 0 ||
                       now <= std::max(session.connected_at, world_.thawed_at()) + Sessions::kSweepInterval + kSlack,
                   "no keep-alive of fd ", session.server->fd);
@@ -365,6 +424,8 @@ void Rules::CheckTimers(const SimSession& session) {
   if (session.server == nullptr || !session.server->connect.has_value() || session.server->connect->cancelled) return;
   report.Expect(now <= session.connect_started_at + world_.options().connect_timeout + kSlack,
                 "a connect goes on beyond its timeout");
+  report.Expect(now <= std::max(std::min(LastConnectBy(session), TimePoint::max() - kSlack), session.connect_started_at) + kSlack,
+                "connects go on beyond their timeout");
   if (session.client->eof_handled && session.client->taken == 0) {
     TimePoint leaves_at = std::max({session.client_ended_at + Sessions::kLeaveGrace, session.connect_started_at, world_.thawed_at()});
     report.Expect(now <= leaves_at + kSlack, "a client that left is not noticed");

@@ -53,11 +53,15 @@ class Rules {
   void CheckReset(const SimSession& session, const SimSocket& broken);
   void CheckCut(const SimSession& session);
   void CheckTimeout(const SimSession& session, Duration timeout);
+  void CheckSideTimeout(const SimSession& session, Direction direction);
+  void CheckLifetime(const SimSession& session);
   void CheckNotReplaced(const SimSession& session, CloseReason reason);
   void CheckRefused(const SimSession& session, CloseReason reason);
 
   uint64_t Queued(const SimSocket& source, const SimSocket* sink) const;
   Duration QuietLimit(const SimSession& session) const;
+  void CheckSideTimer(const SimSession& session, Direction direction, TimePoint now);
+  TimePoint LastConnectBy(const SimSession& session) const;
 
   World& world_;
   std::vector<SessionRecord> list_;

@@ -83,6 +83,10 @@ WorldOptions SomeWorld(Random& random) {
   world.connect_timeout = SomeTime(random, 50, 3000);
   if (random.OneIn(2)) world.idle_timeout = SomeTime(random, 100, 4000);
   if (random.OneIn(2)) world.half_closed_timeout = SomeTime(random, 100, 4000);
+  for (Duration& timeout : world.side_idle_timeouts)
+    if (random.OneIn(4)) timeout = SomeTime(random, 10, 4000);
+  if (random.OneIn(8)) world.max_lifetime = SomeTime(random, 10, 6000);
+  if (random.OneIn(4)) world.connect_total_timeout = SomeTime(random, 20, 4000);
   return world;
 }
 

@@ -44,6 +44,7 @@ void SimIo::Arm(SimSocket& socket, ReceiveOp operation) {
   report_.Trace("  arm receive fd=", socket.fd, Side(socket), " multishot=", operation.multishot,
                 " limit=", operation.limit, " poll_first=", operation.waits);
   if (!operation.poll) socket.splice_ends += std::exchange(socket.spliced, false) ? 1 : 0;
+  operation.armed_at = now_;
   socket.receive = operation;
 }
 
@@ -77,7 +78,7 @@ void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
   report_.Expect(session.server == nullptr || session.server->closed, "a second connect of a session");
   report_.Expect(!session.closing, "a connect of a session that closes");
   size_t server = address.port();
-  report_.Expect(!NoPort(server, socket->source), "a connect from ", socket->source, ", which rests");
+  report_.Expect(socket->transparent || !NoPort(server, socket->source), "a connect from ", socket->source, ", which rests");
   bool goes_on = !session.tried.empty() && session.tried.back() == server && session.last_connect_result == -EADDRNOTAVAIL;
   report_.Expect(goes_on || std::find(session.tried.begin(), session.tried.end(), server) == session.tried.end(),
                  "a second try of server ", server);
@@ -114,6 +115,7 @@ void SimIo::Cancel(Token target) {
     bool leaves =
         session.client->ended() && session.client->taken == 0 && now_ >= session.client_ended_at + options_.leave_grace;
     leaves |= session.client->error_handled();
+    leaves |= options_.max_lifetime.count() != 0 && now_ >= session.opened_at + options_.max_lifetime;
     bool timed_out = phase_ == Phase::kTimers && !leaves;
     if (!timed_out) NoteClosing(session);
     session.connect_timed_out |= timed_out;
@@ -132,7 +134,7 @@ void SimIo::Cancel(Token target) {
   if (!IsReceive(target.op) && socket->send.has_value()) socket->send->cancelled = true;
 }
 
-int SimIo::OpenSocket(int, const SocketAddress* source) {
+int SimIo::OpenSocket(int, const SocketAddress* source, const SocketOptions* options, bool transparent) {
   int result = options_.open_result();
   open_failed_ |= result < 0;
   out_of_files_ = result == -EMFILE || result == -ENFILE;
@@ -141,21 +143,25 @@ int SimIo::OpenSocket(int, const SocketAddress* source) {
     return result;
   }
   std::string host = source != nullptr ? source->host() : "";
-  if (source != nullptr && !options_.has_source(host)) {
+  if (source != nullptr && !transparent && !options_.has_source(host)) {
     report_.Trace("  OpenSocket: ", host, " is missing");
     missing_at_[host] = now_;
     return -EADDRNOTAVAIL;
   }
   SimSocket& socket = NewSocket(/*is_client=*/false, {});
   socket.source = host;
+  socket.options = options;
+  socket.transparent = transparent;
+  report_.Expect(source == nullptr || source->port() == 0, "a port to connect from");
   return socket.fd;
 }
 
-void SimIo::KeepAlive(int fd, seconds idle) {
+void SimIo::KeepAlive(int fd, seconds idle, const SocketOptions* options) {
   SimSocket* socket = Usable(fd, "keep-alive");
   if (socket == nullptr) return;
   report_.Expect(idle.count() > 0, "keep-alive without a time");
   report_.Expect(!socket->is_client && socket->connected && !socket->kept_alive, "keep-alive of fd ", fd);
+  report_.Expect(options == socket->options, "keep-alive of fd ", fd, " by other options than it was opened with");
   socket->kept_alive = true;
 }
 
@@ -297,7 +303,7 @@ size_t SimIo::buffers_under_way() const {
 SimSocket& SimIo::AddClient(const PeerScript& script) {
   SimSocket& socket = NewSocket(/*is_client=*/true, script);
   socket.connected = true;
-  sessions_.push_back({.client = &socket, .opened_at = now_});
+  sessions_.push_back({.client = &socket, .opened_at = now_, .connecting_since = now_});
   out_of_files_ = false;
   socket.session = &sessions_.back();
   opening_ = frozen_ ? nullptr : socket.session;
@@ -492,6 +498,7 @@ void SimIo::NoteReplaced(SimSession& session) {
   ++replaced_[session.server->server];
   session.established = session.owes_another = false;
   session.replaced = true;
+  session.connecting_since = now_;
   session.replaced_after_reset = session.server->error_handled();
   session.half_closed = session.client->ended();
   session.server = nullptr;

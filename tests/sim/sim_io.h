@@ -45,6 +45,7 @@ class SimIo final : public Io, public BufferPublisher {
     size_t servers = 1;
     uint32_t connect_tries = 1;
     std::function<int()> direct_limit = [] { return INT_MAX; };  // bytes that a direct call moves at most, or -errno
+    Duration max_lifetime{};  // of sessions
   };
   SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {
     for (uint32_t size : options_.pipes) pipes_.push_back({.size = size});
@@ -58,8 +59,8 @@ class SimIo final : public Io, public BufferPublisher {
   void Send(Token token, int fd, std::span<const iovec> parts, SendMode mode) override;
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override;
-  int OpenSocket(int family, const SocketAddress* source) override;
-  void KeepAlive(int fd, seconds idle) override;
+  int OpenSocket(int family, const SocketAddress* source, const SocketOptions* options = nullptr, bool transparent = false) override;
+  void KeepAlive(int fd, seconds idle, const SocketOptions* options) override;
   bool ConnectedToItself(int fd, const SocketAddress& server) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override { CloseSocket(fd, /*reset=*/false); }
@@ -175,7 +176,8 @@ class SimIo final : public Io, public BufferPublisher {
   bool IsOfNoUse(const SimSession& session) const;
   void NoteUseless(SimSession& session);
   void NoteReplaced(SimSession& session);
-  void NoteByte(SimSession& session);
+  // Of the stream that comes from `source`.
+  void NoteByte(const SimSocket& source);
   void NoteClosing(SimSession& session);
   void CloseSocket(int fd, bool reset);
   struct Posted {

@@ -29,11 +29,12 @@ void SimIo::OnHandled(const Posted& posted) {
     OnReceiveHandled(socket, completion.result);
   else
     OnSendHandled(socket, completion.result);
-  if (completion.result > 0) NoteByte(session);
+  if (completion.result > 0) NoteByte(IsReceive(completion.token.op) ? socket : *session.other(socket));
 }
 
-void SimIo::NoteByte(SimSession& session) {
-  if (!session.closing) session.last_byte_at = now_;
+void SimIo::NoteByte(const SimSocket& source) {
+  SimSession& session = *source.session;
+  if (!session.closing) session.last_byte_at = session.side_active_at[source.is_client ? 0 : 1] = now_;
 }
 
 void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
@@ -77,6 +78,7 @@ void SimIo::OnConnectHandled(SimSession& session, int result) {
   session.established = result == 0 && !session.closing;
   session.connected_at = now_;
   session.last_byte_at = session.last_received_at = now_;
+  session.side_active_at = {now_, now_};
 }
 
 // A direction is over: quiet is counted from here.

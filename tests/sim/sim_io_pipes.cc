@@ -199,7 +199,7 @@ int SimIo::TakeDirectly(SimSocket& source, uint64_t room, const char* what) {
   // Whether an end is an orderly one, only a receive tells: its completion comes after those that are under way.
   if (result == -EAGAIN || result == -EINTR || result == 0) return result;
   OnReceiveHandled(source, result);
-  if (result > 0) NoteByte(*source.session);
+  if (result > 0) NoteByte(source);
   return result;
 }
 
@@ -219,7 +219,7 @@ int SimIo::GiveDirectly(SimSocket& sink, uint32_t bytes, const char* what) {
   report_.Trace("  ", what, " to fd=", sink.fd, " of ", bytes, ": ", result);
   if (result == -EAGAIN || result == -EINTR) return result;
   OnSendHandled(sink, result);
-  if (result > 0) NoteByte(*sink.session);
+  if (result > 0) NoteByte(*sink.session->other(sink));
   return result;
 }
 

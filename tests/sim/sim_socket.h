@@ -7,6 +7,7 @@
 
 #include <sys/uio.h>
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -58,6 +59,7 @@ struct ReceiveOp {
   bool cancelled = false;   // its end was asked for
   bool missed_end = false;  // the end or reset behind its last bytes: it brings nothing more
   uint64_t received = 0;
+  TimePoint armed_at{};
 };
 struct SendOp {
   Token token;
@@ -102,6 +104,8 @@ struct SimSocket {
   PeerScript script;
   size_t server = 0;   // its index; servers only
   std::string source;  // the local address it was bound to, if any
+  const SocketOptions* options = nullptr;  // that it was opened with
+  bool transparent = false;                // `source` is the client's
 
   // From the peer to the proxy.
   uint64_t arrived = 0;
@@ -160,11 +164,13 @@ struct SimSession {
   bool changed_source = false;     // a connect found no port, and the next was made from another address
   bool connect_timed_out = false;  // the current or last connect was cancelled for that
   TimePoint opened_at{};
+  TimePoint connecting_since{};  // opened, or without a server again
   TimePoint closing_at{};
   TimePoint connect_started_at{};
   TimePoint connected_at{};
   TimePoint client_ended_at{};  // once client->eof_handled
   TimePoint last_byte_at{};     // handled; or when it was established
+  std::array<TimePoint, 2> side_active_at{};  // the same of either side's stream: bytes that came, or were passed on; by Direction
   TimePoint last_received_at{};  // handled; or when it was established
   TimePoint undecided_until{};  // whether its server is to be replaced may not have been known before
   TimePoint half_closed_at{};   // once a direction is known to be over

@@ -31,7 +31,8 @@ Upstream::Servers NewServers(const WorldOptions& options) {
 
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
-          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.servers, options.connect_tries, options.direct_limit};
+          options.open_result, options.has_source, options.pipes, options.pipe_refused, options.servers, options.connect_tries, options.direct_limit,
+          options.max_lifetime};
 }
 
 // So that receives starve, which they do not while the pool can grow.
@@ -56,6 +57,8 @@ World::World(const WorldOptions& options, Report& report)
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;
   for (ServerCells& cells : server_cells_) route_.servers.push_back({&cells, SourceTurns(options.sources)});
+  route_.socket = options.socket;
+  route_.transparent = options.transparent;
   route_.keepalive = options.keepalive;
   route_.connect_timeout = options.connect_timeout;
   route_.connect_tries = options.connect_tries;
@@ -63,15 +66,23 @@ World::World(const WorldOptions& options, Report& report)
   route_.queue_timeout = options.queue_timeout;
   route_.idle_timeout = options.idle_timeout;
   route_.half_closed_timeout = options.half_closed_timeout;
+  route_.side_idle_timeouts = options.side_idle_timeouts;
+  route_.max_lifetime = options.max_lifetime;
+  route_.lifetime_jitter_percent = options.lifetime_jitter_percent;
+  route_.connect_total_timeout = options.connect_total_timeout;
 }
 
 SimSocket& World::Accept(const PeerScript& script) {
   SimSocket& client = io_.AddClient(script);
+  Open(client);
+  return client;
+}
+
+void World::Open(SimSocket& client) {
   report_.Trace("accept fd=", client.fd);
   io_.set_phase(Phase::kHandle);
   sessions_->Open(client.fd, route_, NewClientSource());
   io_.ConnectLater();
-  return client;
 }
 
 void World::HandleCompletions(size_t most) {

@@ -24,6 +24,8 @@ struct WorldOptions {
   size_t servers = 1;
   BalanceMethod balance = BalanceMethod::kRoundRobin;
   size_t sources = 0;  // source addresses
+  bool transparent = false;
+  const SocketOptions* socket = nullptr;
   uint32_t connect_tries = 3;
   std::optional<uint32_t> server_max_connections;  // of each
   uint32_t max_queue = 0;
@@ -31,6 +33,10 @@ struct WorldOptions {
   Duration connect_timeout = seconds(2);
   Duration idle_timeout{};
   Duration half_closed_timeout{};
+  std::array<Duration, 2> side_idle_timeouts{};
+  Duration max_lifetime{};
+  uint32_t lifetime_jitter_percent = 0;
+  Duration connect_total_timeout{};
   seconds keepalive{30};
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
@@ -49,6 +55,7 @@ class World final : public SessionObserver {
 
   // A client connects and is accepted.
   SimSocket& Accept(const PeerScript& script);
+  void Open(SimSocket& client);
   // Hands over the oldest completions.
   void HandleCompletions(size_t most = SIZE_MAX);
   void RunTimers();

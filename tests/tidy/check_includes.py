@@ -18,7 +18,7 @@ FOLDERS = {
     "base": set(),
     "log": {"config"},  # LogConfig
     "config": set(),
-    "uring": set(),
+    "uring": {"config"},  # SocketOptions
     "upstream": {"config"},
     "balance": {"upstream"},
     "metrics": set(),

@@ -141,7 +141,8 @@ TEST(ErrorsTest, OfListeners) {
           {with("names: x"), {"5:5: unknown key 'names'; did you mean 'name'?"}},
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, keepalive, backlog, access, accept_rate, per_source"}},
+            "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
+            "accept_rate, per_source, socket"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
@@ -152,6 +153,13 @@ TEST(ErrorsTest, OfListeners) {
             "10m or 1h, or off"}},
           {with("half_closed_timeout: 0ms"),
            {"5:26: half_closed_timeout: '0ms' is out of range; write 1ms to 8760h, or off"}},
+          {with("client_idle_timeout: 1"),
+           {"5:26: client_idle_timeout: '1' is not valid; write a duration such as 250ms, 2s, 10m or 1h, or off"}},
+          {with("server_idle_timeout: 0ms"), {"5:26: server_idle_timeout: '0ms' is out of range; write 1ms to 8760h, or off"}},
+          {with("max_lifetime: 9000h"), {"5:19: max_lifetime: '9000h' is out of range; write 1ms to 8760h, or off"}},
+          {with("lifetime_jitter: 51%"), {"5:22: lifetime_jitter: '51%' is out of range; write 0% to 50%"}},
+          {with("lifetime_jitter: 10"), {"5:22: lifetime_jitter: '10' is not valid; write a percentage such as 10%"}},
+          {with("lifetime_jitter: 1.5%"), {"5:22: lifetime_jitter: '1.5%' is not valid; write a percentage such as 10%"}},
           {with("keepalive: 0s"), {"5:16: keepalive: '0s' is out of range; write 1s to 9h, or off"}},
           {with("keepalive: 10h"), {"5:16: keepalive: '10h' is out of range; write 1s to 9h, or off"}},
           {with("keepalive: 1500ms"), {"5:16: keepalive: '1500ms' is not a whole number of seconds; write such as 2s"}},
@@ -361,7 +369,7 @@ TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
             "dir/a.yaml:4:42: address: '127.0.0.1:0' has port 0; write 1 to 65535\n"
             "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"
             "dir/a.yaml:9:5: unknown key 'zzzzzzzzzzzzzzzzzzzz'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, keepalive, backlog\n"
+            "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, socket\n"
             "dir/a.yaml:10:16: keepalive: '0s' is out of range; write 1s to 9h, or off\n"
             "dir/a.yaml:11:10: workers: 'none' is not valid; write a whole number, or auto");
 }
@@ -420,6 +428,47 @@ TEST(ErrorsTest, StopAfterAThousand) {
   std::string message = ErrorsOf(yaml);
   EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 1000);
   EXPECT_TRUE(message.ends_with("\nf: more errors may follow; these are the first 1000 found")) << message;
+}
+
+TEST(ErrorsTest, OfSockets) {
+  auto listener = [](const std::string& socket, const std::string& more = "") {
+    return absl::StrCat("listeners:\n  - { name: l, listen: 127.0.0.1:1, upstream: u", more, ",\n      socket: ", socket, " }\n", kUpstreams);
+  };
+  auto upstream = [](const std::string& keys) {
+    return absl::StrCat(kListeners, "upstreams:\n  - { name: u, servers: [{ address: 127.0.0.1:7001 }],\n      ", keys, " }\n");
+  };
+  Check(
+      {
+          {listener("on"), {"3:15: socket must be a map of keys, not a single value"}},
+          {listener("{ user_timout: 5s }"), {"3:17: unknown key 'user_timout'; did you mean 'user_timeout'?"}},
+          {listener("{ keepalive_interval: off }"),
+           {"3:37: keepalive_interval: 'off' is not valid; write a duration such as 250ms, 2s, 10m or 1h"}},
+          {listener("{ keepalive_interval: 1500ms }"),
+           {"3:37: keepalive_interval: '1500ms' is not a whole number of seconds; write such as 2s"}},
+          {listener("{ keepalive_count: 128 }"), {"3:34: keepalive_count: '128' is out of range; write 1 to 127"}},
+          {listener("{ keepalive_count: 5 }", ", keepalive: off"),
+           {"3:15: socket: keepalive_interval and keepalive_count mean nothing while keepalive is off"}},
+          {listener("{ user_timeout: 25h }"), {"3:31: user_timeout: '25h' is out of range; write 1ms to 24h"}},
+          {listener("{ congestion_control: a/b }"),
+           {"3:37: congestion_control: 'a/b' is no name that the kernel takes; it has 1 to 15 letters, digits and signs"}},
+          {listener("{ congestion_control: [] }"), {"3:37: congestion_control must be a single value, not a list"}},
+          {listener("{ max_segment: 87 }"), {"3:30: max_segment: '87' is out of range; write 88 to 32767"}},
+          {listener("{ mark: 0 }"), {"3:23: mark: '0' is out of range; write 1 to 4294967295, or off"}},
+          {listener("{ dscp: 64 }"), {"3:23: dscp: '64' is out of range; write 0 to 63, or off"}},
+          {listener("{ interface: sixteen-letters- }"),
+           {"3:28: interface: 'sixteen-letters-' is no name that the kernel takes; it has 1 to 15 letters, digits and signs"}},
+          {listener("{ mptcp: yes }"), {"3:24: mptcp: 'yes' is not known; write on or off"}},
+          {listener("{ fast_open: on }"), {"3:28: fast_open: 'on' is not valid; write a whole number, or off"}},
+          {listener("{ defer_accept: 2h }"), {"3:31: defer_accept: '2h' is out of range; write 1s to 1h, or off"}},
+          {upstream("socket: { fast_open: 16 }"), {"4:28: fast_open: '16' is not known; write on or off"}},
+          {upstream("socket: { defer_accept: 5s }"),
+           {"4:17: unknown key 'defer_accept'; known: keepalive_interval, keepalive_count, user_timeout, congestion_control, "
+            "max_segment, mark, dscp, interface, mptcp, fast_open"}},
+          {upstream("transparent: yes"), {"4:20: transparent: 'yes' is not known; write on or off"}},
+          {upstream("transparent: on, source_addresses: [127.0.0.1]"),
+           {"4:42: source_addresses: connections come from the clients' addresses (transparent: on); leave out one of the two"}},
+      },
+      "");
 }
 
 }  // namespace

@@ -148,6 +148,43 @@ upstreams:
   EXPECT_EQ(two.servers[1].weight, 1u);
 }
 
+TEST(LoadTest, ReadsTimeouts) {
+  auto config = Load(
+      "listeners:\n"
+      "  - { name: a, listen: 127.0.0.1:1, upstream: u, client_idle_timeout: 1m, server_idle_timeout: 2m, max_lifetime: 24h,\n"
+      "      lifetime_jitter: 50% }\n"
+      "  - { name: b, listen: 127.0.0.1:3, upstream: u, client_idle_timeout: off, server_idle_timeout: off, max_lifetime: off }\n"
+      "upstreams: [{ name: u, connect_total_timeout: 5s, servers: [{ address: 127.0.0.1:2 }] }]\n");
+  const ListenerConfig& a = config->listeners[0];
+  EXPECT_EQ(a.client_idle_timeout, minutes(1));
+  EXPECT_EQ(a.server_idle_timeout, minutes(2));
+  EXPECT_EQ(a.max_lifetime, std::chrono::hours(24));
+  EXPECT_EQ(a.lifetime_jitter_percent, 50u);
+  const ListenerConfig& b = config->listeners[1];
+  EXPECT_EQ(b.client_idle_timeout + b.server_idle_timeout + b.max_lifetime, milliseconds(0));
+  EXPECT_EQ(b.lifetime_jitter_percent, 10u);
+  EXPECT_EQ(config->upstreams[0].connect_total_timeout, seconds(5));
+}
+
+TEST(LoadTest, ReadsSocketOptions) {
+  auto config = Load(
+      "listeners:\n"
+      "  - name: a\n"
+      "    listen: 127.0.0.1:1\n"
+      "    upstream: u\n"
+      "    socket: { keepalive_interval: 10s, keepalive_count: 3, user_timeout: 1500ms, congestion_control: bbr, max_segment: 1400,\n"
+      "              mark: 4294967295, dscp: 63, interface: eth0.7, mptcp: on, fast_open: 256, defer_accept: 5s }\n"
+      "  - { name: b, listen: 127.0.0.1:3, upstream: u, socket: { mark: off, dscp: off, mptcp: off, fast_open: off, defer_accept: off } }\n"
+      "upstreams: [{ name: u, transparent: on, socket: { dscp: 0, fast_open: on }, servers: [{ address: 127.0.0.1:2 }] }]\n");
+  SocketOptions all{seconds(10), 3, milliseconds(1500), "bbr", 1400, 4294967295, 63, "eth0.7", true, 256, seconds(5)};
+  EXPECT_EQ(config->listeners[0].socket, all);
+  EXPECT_EQ(config->listeners[1].socket, SocketOptions());
+  const UpstreamConfig& upstream = config->upstreams[0];
+  EXPECT_TRUE(upstream.transparent);
+  EXPECT_EQ(upstream.socket.dscp, 0);
+  EXPECT_EQ(upstream.socket.fast_open, 1u);
+}
+
 TEST(LoadTest, AnEmptyHealthCheckHasTheDefaults) {
   auto config = Load(
       "listeners: [{ name: l, listen: 127.0.0.1:1, upstream: u }]\n"

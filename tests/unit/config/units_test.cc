@@ -26,6 +26,12 @@ TEST(UnitsTest, RefusesOtherDurations) {
     EXPECT_FALSE(ParseDuration(text).has_value()) << text;
 }
 
+TEST(UnitsTest, ReadsPercentages) {
+  EXPECT_EQ(ParsePercent("20%"), 20u);
+  EXPECT_EQ(ParsePercent("0%"), 0u);
+  for (const char* text : {"", "%", "20", "20 %", "1.5%", "-1%", "20%%", "off"}) EXPECT_FALSE(ParsePercent(text).has_value()) << text;
+}
+
 TEST(UnitsTest, ReadsFineDurations) {
   EXPECT_EQ(ParseFineDuration("50us"), microseconds(50));
   EXPECT_EQ(ParseFineDuration("2ms"), milliseconds(2));

@@ -25,14 +25,14 @@ class FakeIo final : public Io {
     connects.push_back({address.ToString(), token});
   }
   void Cancel(Token target) override { cancelled.push_back(target); }
-  int OpenSocket(int, const SocketAddress* source) override {
+  int OpenSocket(int, const SocketAddress* source, const SocketOptions*, bool) override {
     sources.push_back(source == nullptr ? "" : source->host());
     if (open_error != 0) return -open_error;
     if (missing.contains(sources.back())) return -EADDRNOTAVAIL;
     open.insert(next_fd);
     return next_fd++;
   }
-  void KeepAlive(int, seconds) override { ADD_FAILURE(); }
+  void KeepAlive(int, seconds, const SocketOptions*) override { ADD_FAILURE(); }
   bool ConnectedToItself(int fd, const SocketAddress&) override {
     EXPECT_TRUE(open.contains(fd));
     return connected_to_itself;

@@ -96,6 +96,29 @@ TEST(FrozenProcess, LimitsOfListenersComeBack) {
   EXPECT_FALSE(DecodeProcess(Encode(process), 5).ok()) << "no pace has that depth";
 }
 
+// They came after version 1, and are told of only where they are set.
+TEST(FrozenProcess, TimeoutsOfOneSideAndOfAge) {
+  FrozenProcess process = Sample();
+  FrozenRoute& route = process.routes[0];
+  route.client_idle_timeout = milliseconds(11);
+  route.server_idle_timeout = milliseconds(12);
+  route.max_lifetime = milliseconds(13);
+  route.lifetime_jitter_percent = 14;
+  process.sessions[0].session.active_at = {TimePoint(Duration(1000)), TimePoint(Duration(2000))};
+  process.sessions[1].session.connecting_since = TimePoint(Duration(3000));
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, process);
+  EXPECT_EQ(decoded->routes[0].client_idle_timeout, milliseconds(11));
+  EXPECT_EQ(decoded->routes[0].server_idle_timeout, milliseconds(12));
+  EXPECT_EQ(decoded->routes[0].max_lifetime, milliseconds(13));
+  EXPECT_EQ(decoded->routes[0].lifetime_jitter_percent, 14u);
+  EXPECT_EQ(decoded->routes[1].max_lifetime, milliseconds(0));
+  EXPECT_EQ(decoded->sessions[0].session.active_at[1], TimePoint(Duration(2000)));
+  EXPECT_EQ(decoded->sessions[1].session.connecting_since, TimePoint(Duration(3000)));
+  EXPECT_FALSE(decoded->sessions[1].session.active_at[0].has_value());
+}
+
 TEST(FrozenProcess, WhatIsNotKnownIsSkipped) {
   Json json = Json::from_cbor(Encode(Sample()));
   json["later"] = {1, 2};

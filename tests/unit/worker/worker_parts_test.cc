@@ -92,6 +92,35 @@ TEST(ListeningSockets, AcceptedSocketsInheritTheirOptions) {
   EXPECT_EQ(option(IPPROTO_TCP, TCP_NODELAY), 1);
 }
 
+// Those that need no privilege; the others are in the black-box tests.
+TEST(ListeningSockets, AcceptedSocketsInheritSocketOptions) {
+  SocketOptions options;
+  options.keepalive_interval = seconds(7);
+  options.keepalive_count = 5;
+  options.user_timeout = milliseconds(4321);
+  options.dscp = 10;
+  auto sockets = BindListeningSockets(Address("127.0.0.1:0"), 1, false, options);
+  ASSERT_TRUE(sockets.ok()) << sockets.status();
+  ASSERT_TRUE(Listen(*sockets, 16, seconds(17), options).ok());
+  auto accepted_option = [&](int level, int name) {
+    UniqueFd client(socket(AF_INET, SOCK_STREAM, 0));
+    EXPECT_EQ(connect(client.get(), sockets->address.address(), sockets->address.length()), 0);
+    UniqueFd accepted(accept4(sockets->sockets[0]->fd.get(), nullptr, nullptr, 0));
+    int value = 0;
+    socklen_t length = sizeof(value);
+    getsockopt(accepted.get(), level, name, &value, &length);
+    return value;
+  };
+  EXPECT_EQ(accepted_option(IPPROTO_TCP, TCP_KEEPINTVL), 7);
+  EXPECT_EQ(accepted_option(IPPROTO_TCP, TCP_KEEPCNT), 5);
+  EXPECT_EQ(accepted_option(IPPROTO_TCP, TCP_USER_TIMEOUT), 4321);
+  EXPECT_EQ(accepted_option(IPPROTO_IP, IP_TOS), 40);
+  ASSERT_TRUE(Listen(*sockets, 16, seconds(17)).ok());  // what is not asked for any more is undone
+  EXPECT_EQ(accepted_option(IPPROTO_TCP, TCP_KEEPINTVL), 5);
+  EXPECT_EQ(accepted_option(IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+  EXPECT_EQ(accepted_option(IPPROTO_IP, IP_TOS), 0);
+}
+
 TEST(ListeningSockets, StaleUnixPathIsReplacedALiveOneIsNot) {
   std::string folder = testing::TempDir() + "ringmain-unix-XXXXXX";
   ASSERT_NE(mkdtemp(folder.data()), nullptr);
