@@ -59,11 +59,27 @@ ReloadResult Process::Reload() {
   watch_.Know(*text);
   absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, options_.config_file);
   if (!next.ok()) return Failure(next.status());
-  if (**next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
+  if (**next == *configured_) return {.outcome = ReloadResult::Outcome::kUnchanged};
   return Change(*std::move(next));
 }
 
-ReloadResult Process::Change(std::shared_ptr<const Config> next) {
+ReloadResult Process::Change(std::shared_ptr<const Config> configured) {
+  ReloadResult result;
+  try {
+    if (absl::Status status = LookUp(*configured, /*interrupt=*/-1); !status.ok())
+      result = Failure(status);
+    else
+      result = BringIntoForce(WithFoundServers(configured));
+  } catch (const std::system_error& error) {  // std::thread
+    result = Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
+  }
+  if (result.outcome == ReloadResult::Outcome::kReloaded) configured_ = std::move(configured);
+  discovery_.Keep(*configured_);
+  TellMissing();
+  return result;
+}
+
+ReloadResult Process::BringIntoForce(std::shared_ptr<const Config> next) {
   ReloadResult result;
   result.changes = DescribeChanges(*config_, *next);
   uint32_t buffer_bytes = WorkerOptions(*config_).buffers.buffer_bytes;
@@ -71,11 +87,7 @@ ReloadResult Process::Change(std::shared_ptr<const Config> next) {
     result.next_start.push_back(absl::StrCat("limits.buffer_per_direction: receive buffers of ", buffer_bytes,
                                              " bytes keep their size; a direction may hold at least two of them"));
   Prepared prepared{std::move(next), {}};
-  try {
-    if (absl::Status status = Prepare(prepared); !status.ok()) return Failure(status);
-  } catch (const std::system_error& error) {  // std::thread
-    return Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
-  }
+  if (absl::Status status = Prepare(prepared); !status.ok()) return Failure(status);
   Commit(std::move(prepared));
   return result;
 }
@@ -168,6 +180,10 @@ uint32_t Process::ConnectionsForFiles(const Config& config, uint32_t workers) co
   for (const ListenerConfig& listener : config.listeners) reserve += 2 * listener.listen.size() * workers;
   for (const UpstreamConfig& upstream : config.upstreams)
     if (upstream.health_check.has_value()) reserve += upstream.servers.size();
+  // A lookup has a socket, or two if an answer is long.
+  size_t names = 0;
+  for (const UpstreamConfig& upstream : config.upstreams) names += upstream.names.size();
+  reserve += 2 * std::min(names, Discovery::kMaxLookups);
   uint64_t connections = files_ > reserve + 2 ? (files_ - reserve) / 2 : 1;
   connections = std::min<uint64_t>(connections, 1 << 30);
   uint32_t configured = config.limits.max_connections.value_or(0);
@@ -264,6 +280,7 @@ void Process::ShowLayout() {
   std::shared_ptr<Layout> layout = topology_.MakeLayout(listening_.addresses());
   layout->max_connections = shared_.limit.max();
   layout->workers = workers_.Show();
+  ShowNames(*layout);
   std::lock_guard<std::mutex> lock(layout_mutex_);
   layout_ = std::move(layout);
 }

@@ -61,7 +61,7 @@ class Balancer {
  public:
   virtual ~Balancer() = default;
   // The index of an up server that is not in `tried`, with a connection reserved on it; none if there is no such server.
-  // Thread-safe, no lock, no allocation.
+  // Thread-safe, no lock, no allocation. REQUIRES: the upstream has a server.
   virtual std::optional<uint16_t> Pick(Upstream& upstream, std::span<const uint16_t> tried) const = 0;
 };
 
@@ -86,12 +86,16 @@ class Upstream {
   // The local addresses that connections to server `i` are made from, all of its family; empty: the kernel chooses.
   std::span<const SocketAddress> sources(size_t i) const;
 
-  std::optional<uint16_t> Pick(std::span<const uint16_t> tried) { return balancer_->Pick(*this, tried); }
+  // As Balancer::Pick. There may be no server at all: none was found by name yet.
+  std::optional<uint16_t> Pick(std::span<const uint16_t> tried) {
+    if (servers_.empty()) return std::nullopt;
+    return balancer_->Pick(*this, tried);
+  }
 
   // For balancers. The turn of this connection, unique over all workers.
   uint64_t NextTicket() { return ticket_.fetch_add(1, std::memory_order_relaxed); }
   // The smooth weighted round-robin sequence (server indices): each server stands in it in proportion to its weight, spread as
-  // evenly as can be. Never empty.
+  // evenly as can be. Empty only if there is no server.
   std::span<const uint16_t> sequence() const { return sequence_; }
 
  private:
