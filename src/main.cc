@@ -46,11 +46,14 @@ int Check(const Options& options) {
     std::cerr << config.status().message() << std::endl;
     return kExitFailure;
   }
-  size_t servers = 0;
-  for (const UpstreamConfig& upstream : (*config)->upstreams) servers += upstream.servers.size();
+  size_t servers = 0, names = 0;
+  for (const UpstreamConfig& upstream : (*config)->upstreams) {
+    servers += upstream.servers.size();
+    names += upstream.names.size();
+  }
   std::cout << options.checked_file << ": ok\n"
             << Count((*config)->listeners.size(), "listener") << ", " << Count((*config)->upstreams.size(), "upstream")
-            << ", " << Count(servers, "server") << std::endl;
+            << ", " << Count(servers, "server") << (names > 0 ? ", " + Count(names, "name") : "") << std::endl;
   return kExitClean;
 }
 
@@ -112,7 +115,8 @@ int Main(int argc, char** argv) {
          absl::StrCat("Without a file: serve metrics and status here (", std::string(kDefaultAdminAddress), ")"))
       ->type_name("ADDR");
   run->footer(
-      "An ADDR is 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock; port 0 picks a free one. SIGTERM and SIGINT drain, a "
+      "An ADDR is 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock; port 0 picks a free one. A server may be a host name, too, such as "
+      "db.example.org:5432, which is looked up again and again. SIGTERM and SIGINT drain, a "
       "second one exits; SIGHUP reloads FILE.\n"
       "Examples:\n"
       "  ringmain run --listen 0.0.0.0:8080 --to 10.0.0.1:7001,10.0.0.2:7001\n"

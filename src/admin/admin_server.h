@@ -36,6 +36,7 @@ struct UpstreamLayout {
   std::shared_ptr<const Upstream> upstream;  // the last one of this name
   std::shared_ptr<const UpstreamMetrics> metrics;
   std::vector<ServerLayout> servers;
+  std::vector<std::shared_ptr<const NameMetrics>> names;  // in the order of the configuration
 };
 // Of the source addresses that a listener counts, for per_source.
 struct SourceUse {

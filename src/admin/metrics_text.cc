@@ -152,6 +152,24 @@ void AddUpstreams(const Layout& layout, Families& families) {
   }
 }
 
+void AddNames(const Layout& layout, Families& families) {
+  auto& lookups = AddCounter(families, "ringmain_dns_lookups_total", "Lookups of names whose addresses are servers, by result.");
+  auto& success = AddGauge(families, "ringmain_dns_last_success_timestamp_seconds",
+                           "When the name was found last, in seconds since the epoch; 0 if never.");
+  auto& addresses = AddGauge(families, "ringmain_dns_addresses", "Addresses that were found for the name last, and are in use.");
+  for (const UpstreamLayout& upstream : layout.upstreams)
+    for (const auto& name : upstream.names) {
+      const Labels labels{{"upstream", upstream.metrics->name}, {"name", name->name}};
+      for (size_t i = 0; i < kLookupResults; ++i) {
+        Labels more = labels;
+        more.push_back({"result", Word(kLookupResultNames[i])});
+        AddSample(lookups, std::move(more), Sum(name->cells, [i](const LookupCells& c) { return c.ended[i].value(); }));
+      }
+      AddSample(success, labels, static_cast<double>(LastSuccess(*name)) / 1000);
+      AddSample(addresses, labels, name->addresses.value());
+    }
+}
+
 template <typename Cell>
 struct WorkerMetric {
   const char* name;
@@ -249,6 +267,7 @@ std::string RenderMetrics(const AdminView& view) {
   AddListeners(*layout, families);
   AddSources(*layout, families);
   AddUpstreams(*layout, families);
+  AddNames(*layout, families);
   AddWorkers(*view.workers, families);
   AddReloads(*view.reloads, families);
   AddProcess(view, *layout, families);

@@ -22,6 +22,8 @@ Json Addresses(const std::vector<SocketAddress>& addresses) {
   return list;
 }
 
+double Seconds(Duration duration) { return std::round(std::chrono::duration<double, std::milli>(duration).count()) / 1000; }
+
 const char* State(bool draining) { return draining ? "draining" : "active"; }
 
 Json Rate(const std::optional<RateConfig>& rate) {
@@ -101,18 +103,42 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked, TimePoint now
           {"connect_failures", failures}};
 }
 
+// `epoch` is in milliseconds.
+double SecondsSince(int64_t epoch) {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  int64_t since = std::chrono::duration_cast<std::chrono::milliseconds>(now).count() - epoch;
+  return Seconds(std::chrono::milliseconds(std::max<int64_t>(since, 0)));  // the clock may have been set back
+}
+
+Json NameStatus(const DnsNameConfig& config, const NameMetrics& metrics) {
+  int64_t epoch = LastSuccess(metrics), result = metrics.last_result.value();
+  bool failed = result != NameMetrics::kNone && result != static_cast<int64_t>(LookupResult::kSuccess);
+  const char* state = epoch == 0 ? "missing" : failed ? "kept" : "found";
+  return {{"name", metrics.name},
+          {"type", std::string(ToString(config.type))},
+          {"state", state},
+          {"addresses", metrics.addresses.value()},
+          {"last_error", failed ? Json(std::string(ToString(static_cast<LookupResult>(result)))) : Json(nullptr)},
+          {"age_seconds", epoch == 0 ? Json(nullptr) : Json(SecondsSince(epoch))}};
+}
+
 Json UpstreamStatus(const UpstreamLayout& layout) {
   const UpstreamConfig& config = layout.upstream->config();
   Json servers = Json::array();
   TimePoint now = Clock::now();
   for (const ServerLayout& server : layout.servers)
     servers.push_back(ServerStatus(server, config.health_check.has_value() && server.config.state != ServerState::kDisabled, now));
+  Json names = Json::array();
+  for (const auto& metrics : layout.names)
+    for (const DnsNameConfig& name : config.names)
+      if (name.ToString() == metrics->name) names.push_back(NameStatus(name, *metrics));
   const std::shared_ptr<ConnectQueue>& queue = layout.upstream->queue();
   return {{"name", config.name},
           {"balance", std::string(ToString(config.balance))},
           {"queued", queue != nullptr ? queue->waiting() : 0},
           {"panic", layout.upstream->Panics(now)},
-          {"servers", servers}};
+          {"servers", servers},
+          {"names", names}};
 }
 
 Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {
@@ -136,8 +162,6 @@ Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {
           {"relays", relays},
           {"buffer_bytes", cells.buffer_bytes.value()}};
 }
-
-double Seconds(Duration duration) { return std::round(std::chrono::duration<double, std::milli>(duration).count()) / 1000; }
 
 Json Relay(const RelayRecord& relay) {
   return {{"mode", std::string(ToString(relay.mode))},

@@ -4,6 +4,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "config/config.h"
+#include "config/dns_name.h"
 
 namespace ringmain {
 namespace {
@@ -18,21 +19,23 @@ absl::StatusOr<SocketAddress> ParseOption(std::string_view option, std::string_v
   return address;
 }
 
-absl::StatusOr<std::vector<ServerConfig>> ParseServers(std::string_view to) {
-  std::vector<ServerConfig> servers;
+absl::Status ReadServers(std::string_view to, UpstreamConfig& upstream) {
   std::set<std::string> seen;
   for (absl::string_view text : absl::StrSplit(absl::string_view(to.data(), to.size()), ',')) {
     absl::StatusOr<SocketAddress> address = ParseOption("--to", std::string(text));
-    if (!address.ok()) return address.status();
-    if (!address->is_unix() && address->port() == 0)
+    absl::StatusOr<DnsNameConfig> name = ParseDnsName(std::string(text), DnsType::kAny);
+    if (!address.ok() && !name.ok()) return address.status();
+    if (address.ok() && !address->is_unix() && address->port() == 0)
       return Invalid("--to", absl::StrCat("address '", text, "' has port 0; write 1 to 65535"));
-    if (!seen.insert(address->ToString()).second)
+    if (!seen.insert(address.ok() ? address->ToString() : name->ToString()).second)
       return Invalid("--to", absl::StrCat("address '", text, "' is there twice; write each server once"));
-    servers.push_back({*address});
-    if (servers.size() > kMaxServers)
-      return Invalid("--to", absl::StrCat("at most ", kMaxServers, " servers are allowed"));
+    if (address.ok())
+      upstream.servers.push_back({*address});
+    else
+      upstream.names.push_back(*std::move(name));
+    if (seen.size() > kMaxServers) return Invalid("--to", absl::StrCat("at most ", kMaxServers, " servers are allowed"));
   }
-  return servers;
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -41,8 +44,8 @@ absl::StatusOr<std::shared_ptr<const Config>> FromCommandLine(std::string_view l
                                                               std::string_view admin) {
   absl::StatusOr<SocketAddress> listen_address = ParseOption("--listen", listen);
   if (!listen_address.ok()) return listen_address.status();
-  absl::StatusOr<std::vector<ServerConfig>> servers = ParseServers(to);
-  if (!servers.ok()) return servers.status();
+  UpstreamConfig servers;
+  if (absl::Status status = ReadServers(to, servers); !status.ok()) return status;
   absl::StatusOr<SocketAddress> admin_address = ParseOption("--admin", admin.empty() ? kDefaultAdminAddress : admin);
   if (!admin_address.ok()) return admin_address.status();
   if (admin_address->is_unix())
@@ -56,10 +59,9 @@ absl::StatusOr<std::shared_ptr<const Config>> FromCommandLine(std::string_view l
   ListenerConfig& listener = config->listeners.emplace_back();
   listener.name = "listen";
   listener.listen = {*listen_address};
-  UpstreamConfig& upstream = config->upstreams.emplace_back();
+  UpstreamConfig& upstream = config->upstreams.emplace_back(std::move(servers));
   listener.upstream = upstream.name = "to";
   upstream.health_check.emplace();
-  upstream.servers = *std::move(servers);
   return config;
 }
 

@@ -29,12 +29,20 @@ enum class ServerState : uint8_t {
   kDrain,     // no new sessions; those that are there go on
   kDisabled,  // the same, and no health checks either
 };
+// What a name is looked up for.
+enum class DnsType : uint8_t {
+  kAny,  // A and AAAA
+  kA,
+  kAaaa,
+  kSrv,  // then A and AAAA of each host that the records name
+};
 enum class LogFormat { kText, kJson };
 enum class LogLevel { kTrace, kDebug, kInfo, kWarn, kError };
 
 // The names used in YAML, in metrics and in the status, e.g. "round_robin".
 std::string_view ToString(BalanceMethod method);
 std::string_view ToString(ServerState state);
+std::string_view ToString(DnsType type);
 std::string_view ToString(LogFormat format);
 std::string_view ToString(LogLevel level);
 
@@ -85,6 +93,28 @@ struct ServerConfig {
   bool operator==(const ServerConfig&) const = default;
 };
 
+// A name whose addresses are servers (discovery/ looks it up).
+struct DnsNameConfig {
+  std::string host;   // an ASCII host name, of kSrv a service such as _pg._tcp.example.org
+  uint16_t port = 0;  // of every server; kSrv: 0, since the records say it
+  DnsType type = DnsType::kAny;
+  ServerConfig each;  // each server, but for its address; kSrv: and for what the records say: weight, backup if it is off here
+  // As it is configured, shown and counted: `host:port`, or `host` of kSrv.
+  std::string ToString() const;
+  bool operator==(const DnsNameConfig&) const = default;
+};
+
+// How the names of an upstream are looked up.
+struct DnsConfig {
+  std::vector<SocketAddress> resolvers;  // empty: the system's (/etc/resolv.conf, and /etc/hosts before them)
+  // An answer is good for as long as it says, within these bounds.
+  milliseconds min_ttl{5000};
+  milliseconds max_ttl{300000};
+  milliseconds timeout{2000};  // of the first try at each resolver; each further one waits twice as long
+  uint32_t tries = 3;          // at each resolver
+  bool operator==(const DnsConfig&) const = default;
+};
+
 // A server that fails in use is left out for a while.
 struct EjectionConfig {
   uint32_t consecutive_failures = 5;   // of connects
@@ -124,7 +154,11 @@ struct UpstreamConfig {
   std::vector<SocketAddress> source_addresses;
   // Sessions with a server that a reload has taken out go on for so long. 0 is off: until they end.
   milliseconds close_removed_after{0};
-  std::vector<ServerConfig> servers;  // at least one, at most kMaxServers, addresses distinct
+  std::vector<ServerConfig> servers;  // at most kMaxServers, addresses distinct
+  // Of a loaded configuration, `servers` and these hold one entry at least. In the one that runs (discovery/effective.h) the servers found
+  // by names follow the others. ToString() distinct.
+  std::vector<DnsNameConfig> names;
+  DnsConfig dns;
   bool operator==(const UpstreamConfig&) const = default;
 };
 
@@ -222,6 +256,7 @@ inline constexpr std::string_view kDefaultAdminAddress = "127.0.0.1:9900";
 inline constexpr uint32_t kMaxConnectTries = 8;
 inline constexpr uint32_t kMaxServers = 4096;  // of one upstream
 inline constexpr uint32_t kMaxServerWeight = 256;
+inline constexpr uint32_t kMaxResolvers = 8;  // of one upstream
 inline constexpr uint32_t kMaxSourceAddresses = 256;  // of one upstream
 inline constexpr uint32_t kMaxWorkers = 256;
 inline constexpr uint32_t kMaxUpstreams = 1024;
@@ -259,7 +294,7 @@ absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
 absl::StatusOr<std::shared_ptr<const Config>> LoadText(std::string_view yaml, const std::string& file);
 
 // `ringmain run --listen ADDR --to ADDR[,ADDR...] [--admin ADDR]`: one listener named "listen", one upstream named "to"
-// with a TCP health check. An empty `admin` means the default.
+// with a TCP health check. `to` takes host names, too. An empty `admin` means the default.
 absl::StatusOr<std::shared_ptr<const Config>> FromCommandLine(std::string_view listen, std::string_view to,
                                                               std::string_view admin);
 

@@ -45,6 +45,7 @@ std::string Text(const EjectionConfig& value) {
 }
 // A percentage of which zero is off.
 std::string PercentOrOff(uint32_t value) { return value == 0 ? "off" : FormatPercent(value); }
+std::string Text(DnsType value) { return std::string(ToString(value)); }
 std::string Text(const std::vector<SocketAddress>& values) {
   if (values.empty()) return "none";
   return absl::StrJoin(values, ", ", [](std::string* out, const SocketAddress& value) {
@@ -142,6 +143,29 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.In("");
 }
 
+// What a server may have beside its address, and a name gives to each of its servers.
+void CompareServers(const std::string& name, const ServerConfig& before, const ServerConfig& after, Differences& differences) {
+  differences.Compare(absl::StrCat(name, " weight").c_str(), before.weight, after.weight);
+  differences.Compare(absl::StrCat(name, " backup").c_str(), before.backup, after.backup);
+  differences.Compare(absl::StrCat(name, " max_connections").c_str(), before.max_connections, after.max_connections, "off");
+  differences.Compare(absl::StrCat(name, " state").c_str(), before.state, after.state);
+}
+
+void CompareNames(const UpstreamConfig& before, const UpstreamConfig& after, Differences& differences) {
+  auto resolvers = [](const DnsConfig& dns) { return dns.resolvers.empty() ? "system" : Text(dns.resolvers); };
+  differences.Compare("dns.resolvers", std::string(resolvers(before.dns)), std::string(resolvers(after.dns)));
+  differences.Compare("dns.min_ttl", before.dns.min_ttl, after.dns.min_ttl);
+  differences.Compare("dns.max_ttl", before.dns.max_ttl, after.dns.max_ttl);
+  differences.Compare("dns.timeout", before.dns.timeout, after.dns.timeout);
+  differences.Compare("dns.tries", before.dns.tries, after.dns.tries);
+  auto text = [](const DnsNameConfig& name) { return name.ToString(); };
+  differences.Match("name ", before.names, after.names, text, [&](const DnsNameConfig& old, const DnsNameConfig& now) {
+    std::string name = absl::StrCat("name ", now.ToString());
+    differences.Compare(absl::StrCat(name, " type").c_str(), old.type, now.type);
+    CompareServers(name, old.each, now.each, differences);
+  });
+}
+
 void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after, Differences& differences) {
   differences.In(absl::StrCat("upstream ", after.name, ": "));
   differences.Compare("balance", before.balance, after.balance);
@@ -160,12 +184,9 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("close_removed_after", before.close_removed_after, after.close_removed_after);
   auto address = [](const ServerConfig& server) { return server.address.ToString(); };
   differences.Match("server ", before.servers, after.servers, address, [&](const ServerConfig& old, const ServerConfig& now) {
-    std::string server = absl::StrCat("server ", now.address.ToString(), " ");
-    differences.Compare(server + "weight", old.weight, now.weight);
-    differences.Compare(server + "backup", old.backup, now.backup);
-    differences.Compare(server + "max_connections", old.max_connections, now.max_connections, "off");
-    differences.Compare(server + "state", old.state, now.state);
+    CompareServers(absl::StrCat("server ", now.address.ToString()), old, now, differences);
   });
+  CompareNames(before, after, differences);
   differences.In("");
 }
 

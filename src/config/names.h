@@ -22,6 +22,8 @@ inline constexpr std::array<Named<BalanceMethod>, 6> kBalanceNames{{{"round_robi
                                                                     {"least_latency", BalanceMethod::kLeastLatency}}};
 inline constexpr std::array<Named<ServerState>, 3> kServerStateNames{
     {{"enabled", ServerState::kEnabled}, {"drain", ServerState::kDrain}, {"disabled", ServerState::kDisabled}}};
+inline constexpr std::array<Named<DnsType>, 4> kDnsTypeNames{
+    {{"any", DnsType::kAny}, {"a", DnsType::kA}, {"aaaa", DnsType::kAaaa}, {"srv", DnsType::kSrv}}};
 inline constexpr std::array<Named<HealthCheckType>, 3> kHealthCheckTypeNames{
     {{"tcp", HealthCheckType::kTcp}, {"send_expect", HealthCheckType::kSendExpect}, {"http", HealthCheckType::kHttp}}};
 inline constexpr std::array<Named<ProxyProtocolAccept>, 3> kProxyProtocolAcceptNames{

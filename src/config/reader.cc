@@ -15,7 +15,6 @@ namespace {
 constexpr size_t kMaxQuoted = 80;
 constexpr size_t kMaxName = 64;
 constexpr std::string_view kNumberForm = "a whole number";
-constexpr std::string_view kPercentForm = "a percentage such as 10%";
 constexpr std::string_view kDurationForm = "a duration such as 250ms, 2s, 10m or 1h";
 constexpr std::string_view kFineDurationForm = "a duration such as 50us, 1ms or 1s";
 constexpr std::string_view kPercentForm = "a percentage such as 10%";
@@ -226,14 +225,6 @@ void MapReader::NumberOr(std::string_view word, std::string_view key, uint32_t m
     out->reset();
   else if (auto number = NumberInRange(*value, min, max, word, errors_))
     *out = static_cast<uint32_t>(*number);
-}
-
-void MapReader::Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out) {
-  const Value* value = FindScalar(key);
-  if (value == nullptr) return;
-  auto format = [](uint64_t percent) { return absl::StrCat(percent, "%"); };
-  if (auto percent = InRange<uint64_t>(*value, min, max, "", kPercentForm, ParsePercent, format, errors_))
-    *out = static_cast<uint32_t>(*percent);
 }
 
 void MapReader::Time(std::string_view key, milliseconds min, milliseconds max, milliseconds* out) {

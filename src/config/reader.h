@@ -101,8 +101,6 @@ class MapReader {
   void Number(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   // `word`, such as auto, is none.
   void NumberOr(std::string_view word, std::string_view key, uint32_t min, uint32_t max, std::optional<uint32_t>* out);
-  // A whole number with a percent sign.
-  void Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   void Time(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   // `off` is zero.
   void TimeOrOff(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);

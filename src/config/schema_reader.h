@@ -78,6 +78,9 @@ class SchemaReader {
   void ReadSources(const Value& list, UpstreamConfig& upstream);
   void CheckSource(const Value& value, const SocketAddress& server, const UpstreamConfig& upstream);
   void ReadServers(const Value& list, UpstreamConfig& upstream);
+  void ReadAddressOfServer(const Value& value, ServerConfig server, Distinct& addresses, UpstreamConfig& upstream);
+  void ReadName(MapReader& map, const Value& value, const ServerConfig& each, Distinct& names, UpstreamConfig& upstream);
+  void ReadDns(const Value& section, DnsConfig& dns);
 
   // ---- Sockets of either (schema_socket.cc) ----
 

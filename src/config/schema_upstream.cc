@@ -3,6 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "config/dns_name.h"
+#include "config/units.h"
 
 namespace ringmain {
 namespace {
@@ -10,6 +12,9 @@ namespace {
 using std::chrono::hours;
 
 constexpr uint32_t kMaxRiseFall = 100;
+constexpr uint16_t kDnsPort = 53;
+constexpr milliseconds kMaxTtl = hours(24);
+constexpr uint32_t kMaxLookupTries = 10;
 
 }  // namespace
 
@@ -36,6 +41,7 @@ void SchemaReader::ReadUpstream(const Value& item) {
   }
   if (const Value* value = map.Find("socket")) ReadSocket(*value, upstream.socket, /*listens=*/false);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
+  if (const Value* value = map.Find("dns")) ReadDns(*value, upstream.dns);
   map.Finish();
   config_.upstreams.push_back(std::move(upstream));
 }
@@ -104,7 +110,7 @@ void SchemaReader::CheckSource(const Value& value, const SocketAddress& server, 
 }
 
 void SchemaReader::ReadServers(const Value& list, UpstreamConfig& upstream) {
-  Distinct addresses(errors_);
+  Distinct addresses(errors_), names(errors_);
   for (const Value& item : Items(list, "a server", kMaxServers, errors_)) {
     if (errors_.full()) return;
     if (++servers_ > kMaxAllServers) {
@@ -118,17 +124,79 @@ void SchemaReader::ReadServers(const Value& list, UpstreamConfig& upstream) {
     map.Choice("backup", kOnOffNames, &server.backup);
     map.NumberOr(kOff, "max_connections", 1, kMaxConnections, &server.max_connections);
     map.Choice("state", kServerStateNames, &server.state);
-    const Value* value = map.Find("address", Need::kRequired);
-    auto address = value != nullptr ? ReadAddress(*value, errors_) : std::nullopt;
+    const Value* name = map.Find("dns");
+    const Value* address = map.Find("address", name == nullptr ? Need::kRequired : Need::kOptional);
+    if (name != nullptr && address != nullptr)
+      errors_.Add(address->place, "a server has either address or dns; make two of it");
+    else if (name != nullptr)
+      ReadName(map, *name, server, names, upstream);
+    else if (address != nullptr)
+      ReadAddressOfServer(*address, std::move(server), addresses, upstream);
     map.Finish();
-    if (!address) continue;
-    if (!address->is_unix() && address->port() == 0)
-      errors_.Add(value->place, absl::StrCat("address: ", Quote(value->text()), " has port 0; write 1 to 65535"));
-    addresses.Add("server address", address->ToString(), value->place);
-    CheckSource(*value, *address, upstream);
-    server.address = *address;
-    upstream.servers.push_back(std::move(server));
   }
+}
+
+void SchemaReader::ReadAddressOfServer(const Value& value, ServerConfig server, Distinct& addresses, UpstreamConfig& upstream) {
+  if (value.node.IsScalar() && ParseDnsName(value.text(), DnsType::kAny).ok() && !SocketAddress::Parse(value.text()).ok()) {
+    errors_.Add(value.place, absl::StrCat("address: ", Quote(value.text()), " is a host name; write dns: ", value.text(),
+                                          " to have it looked up"));
+    return;
+  }
+  auto address = ReadAddress(value, errors_);
+  if (!address) return;
+  if (!address->is_unix() && address->port() == 0)
+    errors_.Add(value.place, absl::StrCat("address: ", Quote(value.text()), " has port 0; write 1 to 65535"));
+  addresses.Add("server address", address->ToString(), value.place);
+  CheckSource(value, *address, upstream);
+  server.address = *address;
+  upstream.servers.push_back(std::move(server));
+}
+
+// ---- Names (DNS) ----
+
+void SchemaReader::ReadName(MapReader& map, const Value& value, const ServerConfig& each, Distinct& names, UpstreamConfig& upstream) {
+  DnsType type = DnsType::kAny;
+  map.Choice("type", kDnsTypeNames, &type);
+  const Value* weight = map.Find("weight");
+  if (type == DnsType::kSrv && weight != nullptr)
+    errors_.Add(weight->place, "weight: SRV records say the weight of each server; leave it out");
+  if (!CheckScalar(value, errors_)) return;
+  absl::StatusOr<DnsNameConfig> name = ParseDnsName(value.text(), type);
+  if (!name.ok()) {
+    errors_.Add(value.place, absl::StrCat("dns: ", name.status().message()));
+    return;
+  }
+  name->each = each;
+  names.Add("name", name->ToString(), value.place);
+  upstream.names.push_back(*std::move(name));
+}
+
+void SchemaReader::ReadDns(const Value& section, DnsConfig& dns) {
+  MapReader map(section, errors_);
+  if (const Value* list = map.Find("resolvers")) {
+    Distinct addresses(errors_);
+    for (const Value& item : Items(*list, "a resolver", kMaxResolvers, errors_)) {
+      if (!CheckScalar(item, errors_)) continue;
+      absl::StatusOr<SocketAddress> address = SocketAddress::ParseHost(item.text());
+      if (address.ok()) address->set_port(kDnsPort);
+      else address = SocketAddress::Parse(item.text());
+      if (!address.ok() || address->is_unix() || address->port() == 0 || address->is_wildcard()) {
+        errors_.Add(item.place, absl::StrCat("a resolver: ", Quote(item.text()), " is not the address of one; write 127.0.0.53:53, "
+                                             "10.0.0.2 or [::1]:53"));
+        continue;
+      }
+      addresses.Add("resolver", address->ToString(), item.place);
+      dns.resolvers.push_back(*address);
+    }
+  }
+  map.Time("min_ttl", milliseconds(100), kMaxTtl, &dns.min_ttl);
+  map.Time("max_ttl", milliseconds(100), kMaxTtl, &dns.max_ttl);
+  map.Time("timeout", milliseconds(10), std::chrono::minutes(1), &dns.timeout);
+  map.Number("tries", 1, kMaxLookupTries, &dns.tries);
+  map.Finish();
+  if (dns.min_ttl > dns.max_ttl)
+    errors_.Add(section.place, absl::StrCat("dns: min_ttl, ", FormatDuration(dns.min_ttl), ", is longer than max_ttl, ",
+                                            FormatDuration(dns.max_ttl), "; make it shorter or max_ttl longer"));
 }
 
 }  // namespace ringmain

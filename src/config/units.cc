@@ -56,11 +56,6 @@ std::optional<uint64_t> ParseNumber(std::string_view text) {
   return text.empty() ? number : std::nullopt;
 }
 
-std::optional<uint64_t> ParsePercent(std::string_view text) {
-  std::optional<uint64_t> number = TakeNumber(text);
-  return text == "%" ? number : std::nullopt;
-}
-
 std::optional<milliseconds> ParseDuration(std::string_view text) {
   // In nanoseconds it must fit too: all arithmetic with time points is in nanoseconds.
   constexpr auto kMax = std::chrono::duration_cast<milliseconds>(Duration::max());

@@ -16,7 +16,6 @@ namespace ringmain {
 
 // None if `text` is not of the form.
 std::optional<uint64_t> ParseNumber(std::string_view text);
-std::optional<uint64_t> ParsePercent(std::string_view text);  // `20%`
 std::optional<milliseconds> ParseDuration(std::string_view text);
 // Knows `us`, too.
 std::optional<microseconds> ParseFineDuration(std::string_view text);

@@ -73,6 +73,12 @@ struct WorkerCells {
   DurationHistogram<kLoopTurnBounds> loop_turn;  // from wake-up to the next wait; one turn of kLoopTurnSampling
 };
 
+// Lookups of a name whose addresses are servers.
+struct LookupCells {
+  std::array<Counter, kLookupResults> ended;
+  Gauge last_success_epoch;  // in milliseconds since the epoch; 0: never
+};
+
 // Of what stays over a reload the metrics stay.
 struct ListenerMetrics {
   ListenerMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
@@ -97,6 +103,15 @@ struct UpstreamMetrics {
   UpstreamMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
   std::string name;
   PerWorker<UpstreamCells> cells;
+};
+
+struct NameMetrics {
+  explicit NameMetrics(std::string name_in) : name(std::move(name_in)) { last_result.Set(kNone); }
+  std::string name;  // as configured
+  PerWorker<LookupCells> cells{2};  // 0: the discovery thread's; 1: what another process had counted, by the process thread
+  Gauge last_result;                // a LookupResult, or kNone before the first, by the discovery thread
+  Gauge addresses;                  // that were found and are in use, by the process thread
+  static constexpr int64_t kNone = -1;
 };
 
 }  // namespace ringmain

@@ -67,6 +67,23 @@ inline std::string_view ToString(ConnectFailure failure) { return kConnectFailur
 // `error` is a positive errno.
 ConnectFailure ConnectFailureFromErrno(int error);
 
+// What became of a lookup by DNS. All but the first leave what was found before as it is.
+enum class LookupResult : uint8_t {
+  kSuccess,
+  kNoName,         // there is no such name (NXDOMAIN)
+  kNoRecords,      // the name has none of that type, or none that is of use
+  kServerFailure,  // the resolver cannot or will not say (SERVFAIL, REFUSED, ...)
+  kTimeout,        // no resolver answered
+  kUnreachable,    // no resolver could be reached
+  kMalformed,      // the answer is not understood
+  kOther,
+};
+inline constexpr std::array<std::string_view, 8> kLookupResultNames = {
+    "success", "no_such_name", "no_records", "server_failure", "timeout", "unreachable", "malformed", "other"};
+inline constexpr size_t kLookupResults = kLookupResultNames.size();
+static_assert(static_cast<size_t>(LookupResult::kOther) + 1 == kLookupResults);
+inline std::string_view ToString(LookupResult result) { return kLookupResultNames[static_cast<size_t>(result)]; }
+
 // Direction of payload, also the value of the `direction` label.
 enum class Direction : uint8_t { kToServer, kToClient };
 constexpr Direction Opposite(Direction direction) {

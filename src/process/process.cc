@@ -91,8 +91,11 @@ absl::Status Process::Start() {
   layout_ = std::make_shared<const Layout>();
   health_ = std::make_unique<HealthThread>(features_);
   NoteReadNow();
+  if (absl::Status status = LookUp(*configured_, signals_.get()); !status.ok()) return status;
+  config_ = WithFoundServers(configured_);
   if (absl::Status status = PutIntoForce(); !status.ok()) return status;
   LogAddresses();
+  TellMissing();
   Log(LogLevel::kInfo, "started version=", RINGMAIN_VERSION, " workers=", workers_.in_charge().size(),
       " max_connections=", shared_.limit.max(), " io_uring=\"", features_.ToString(), "\"");
   ready_.store(true, std::memory_order_release);
@@ -193,12 +196,14 @@ Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
                       {shared_.finished.get(), POLLIN, 0},
                       {requests_.wake_fd(), POLLIN, 0},
                       {takeover_socket_ != nullptr ? takeover_socket_->fd() : -1, POLLIN, 0},
-                      {upgrade_ != nullptr ? upgrade_->fd() : -1, POLLIN, 0}};
+                      {upgrade_ != nullptr ? upgrade_->fd() : -1, POLLIN, 0},
+                      {discovery_.fd(), POLLIN, 0}};
     if (poll(files, std::size(files), timeout_ms) <= 0) continue;
     if (files[0].revents != 0) return Wake::kSignal;
     if (files[2].revents != 0) return Wake::kRequest;
     if (files[3].revents != 0) return Wake::kSuccessor;
     if (files[4].revents != 0) return Wake::kUpgradeEnded;
+    if (files[5].revents != 0) return Wake::kFound;
     eventfd_t count;
     eventfd_read(shared_.finished.get(), &count);
     return Wake::kFinished;
@@ -235,6 +240,9 @@ bool Process::Serve() {
         break;
       case Wake::kUpgradeEnded:
         EndUpgrade();
+        break;
+      case Wake::kFound:
+        UseFoundServers();
         break;
       case Wake::kTimeout:
         Tick();
@@ -282,6 +290,7 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
     Wake wake = Wait(std::min(deadline, progress));
     if (wake == Wake::kRequest) AnswerRequests();
     if (wake == Wake::kUpgradeEnded) EndUpgrade();
+    if (wake == Wake::kFound) (void)discovery_.Take();  // as a reload, too late
     if (wake == Wake::kSuccessor)
       if (std::optional<Channel> channel = takeover_socket_->Accept()) TurnAway(*std::move(channel));
     if (wake == Wake::kSignal) {

@@ -12,6 +12,7 @@
 #include "admin/admin_server.h"
 #include "base/unique_fd.h"
 #include "config/config.h"
+#include "discovery/discovery.h"
 #include "health/prober.h"
 #include "process/config_watch.h"
 #include "process/listen_table.h"
@@ -58,7 +59,7 @@ class Process {
   absl::Status StartAdmin();
   void LogAddresses();
 
-  enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kUpgradeEnded, kTimeout };
+  enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kUpgradeEnded, kFound, kTimeout };
   Wake Wait(std::optional<TimePoint> deadline);
   int ReadSignal(bool* forwarded = nullptr);
   bool Serve();
@@ -101,6 +102,16 @@ class Process {
   Worker::Options WorkerOptions(const Config& config) const;
   uint32_t ConnectionsForFiles(const Config& config, uint32_t workers) const;
 
+  // ---- Servers found by name (found_servers.cc) ----
+
+  absl::Status LookUp(const Config& configured, int interrupt);
+  std::shared_ptr<const Config> WithFoundServers(std::shared_ptr<const Config> configured) const;
+  void UseFoundServers();
+  void TellMissing() const;
+  void ShowNames(Layout& layout) const;
+  void FreezeNames(FrozenProcess& process) const;
+  void InheritNames(const FrozenProcess& process);
+
   // ---- Takeover by another process (hand_over.cc) ----
 
   bool Answer(Channel channel);
@@ -118,13 +129,13 @@ class Process {
   absl::Status TakeOver(Channel& channel);
   absl::Status InheritListening(Channel& channel);
   absl::StatusOr<FrozenProcess> ReceiveSessions(Channel& channel);
-  absl::Status ReceiveAndAdopt(Channel& channel, const std::shared_ptr<const Config>& config, size_t& sessions);
-  absl::Status Adopt(std::shared_ptr<const Config> config, FrozenProcess process);
+  absl::Status ReceiveAndAdopt(Channel& channel, size_t& sessions);
+  absl::Status Adopt(FrozenProcess process);
   void ServeWhatWaits(const std::vector<ListenTable::Entry>& leaving);
   void LetSessionsGo();
 
   std::shared_ptr<const Config> configured_;  // as it was read
-  std::shared_ptr<const Config> config_;      // as it runs: with what was changed since
+  std::shared_ptr<const Config> config_;      // as it runs: with servers that were found by name, and what was changed since
   ServerOverrides overrides_;
   const RunOptions options_;
   const UniqueFd signals_;
@@ -143,6 +154,7 @@ class Process {
   // Endpoints that a reload has taken out, until the next tick: its answer may have to go out on them, and an endpoint that ends cuts that off.
   std::vector<std::shared_ptr<void>> old_admin_;
   std::unique_ptr<HealthThread> health_;
+  Discovery discovery_;
   Workers workers_;
   bool taking_over_ = false;   // workers that start stand still
   bool owns_listening_ = false;  // paths of unix listeners are to be removed at the end

@@ -66,11 +66,24 @@ ReloadResult Process::Reload() {
 
 ReloadResult Process::Change(std::shared_ptr<const Config> configured) {
   ServerOverrides overrides = overrides_;
-  overrides.KeepFor(*configured);
-  ReloadResult result = BringIntoForce(overrides.Apply(configured));
-  if (result.outcome != ReloadResult::Outcome::kReloaded) return result;
-  configured_ = std::move(configured);
-  overrides_ = std::move(overrides);
+  ReloadResult result;
+  try {
+    if (absl::Status status = LookUp(*configured, /*interrupt=*/-1); !status.ok()) {
+      result = Failure(status);
+    } else {
+      std::shared_ptr<const Config> next = WithFoundServers(configured);
+      overrides.KeepFor(*next);
+      result = BringIntoForce(overrides.Apply(std::move(next)));
+    }
+  } catch (const std::system_error& error) {  // std::thread
+    result = Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
+  }
+  if (result.outcome == ReloadResult::Outcome::kReloaded) {
+    configured_ = std::move(configured);
+    overrides_ = std::move(overrides);
+  }
+  discovery_.Keep(*configured_);
+  TellMissing();
   return result;
 }
 
@@ -82,11 +95,7 @@ ReloadResult Process::BringIntoForce(std::shared_ptr<const Config> next) {
     result.next_start.push_back(absl::StrCat("limits.buffer_per_direction: receive buffers of ", buffer_bytes,
                                              " bytes keep their size; a direction may hold at least two of them"));
   Prepared prepared{std::move(next), {}};
-  try {
-    if (absl::Status status = Prepare(prepared); !status.ok()) return Failure(status);
-  } catch (const std::system_error& error) {  // std::thread
-    return Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
-  }
+  if (absl::Status status = Prepare(prepared); !status.ok()) return Failure(status);
   for (std::string& setting : prepared.listening.next_start) result.next_start.push_back(std::move(setting));
   Commit(std::move(prepared));
   return result;
@@ -121,10 +130,16 @@ void Process::NoteReadNow() {
 
 ReloadResult Process::ChangeServer(const ServerChange& change) {
   ServerOverrides overrides = overrides_;
-  if (absl::Status status = overrides.Add(*configured_, change); !status.ok()) return Failure(status);
-  std::shared_ptr<const Config> next = overrides.Apply(configured_);
-  if (*next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
-  ReloadResult result = BringIntoForce(std::move(next));
+  ReloadResult result;
+  try {
+    std::shared_ptr<const Config> next = WithFoundServers(configured_);
+    if (absl::Status status = overrides.Add(*next, change); !status.ok()) return Failure(status);
+    next = overrides.Apply(std::move(next));
+    if (*next == *config_) return {.outcome = ReloadResult::Outcome::kUnchanged};
+    result = BringIntoForce(std::move(next));
+  } catch (const std::system_error& error) {  // std::thread
+    result = Failure(absl::ResourceExhaustedError(absl::StrCat("cannot start a thread: ", error.what())));
+  }
   if (result.outcome == ReloadResult::Outcome::kReloaded) overrides_ = std::move(overrides);
   for (const std::string& one : result.changes) Log(LogLevel::kInfo, "changed by request: ", one);
   for (const std::string& error : result.errors) Log(LogLevel::kError, "a change of a server failed: ", error);
@@ -204,6 +219,10 @@ uint32_t Process::ConnectionsForFiles(const Config& config, uint32_t workers) co
   for (const ListenerConfig& listener : config.listeners) reserve += 2 * listener.listen.size() * workers;
   for (const UpstreamConfig& upstream : config.upstreams)
     if (upstream.health_check.has_value()) reserve += upstream.servers.size();
+  // A lookup has a socket, or two if an answer is long.
+  size_t names = 0;
+  for (const UpstreamConfig& upstream : config.upstreams) names += upstream.names.size();
+  reserve += 2 * std::min(names, Discovery::kMaxLookups);
   uint64_t connections = files_ > reserve + 2 ? (files_ - reserve) / 2 : 1;
   connections = std::min<uint64_t>(connections, 1 << 30);
   uint32_t configured = config.limits.max_connections.value_or(0);
@@ -300,6 +319,7 @@ void Process::ShowLayout() {
   std::shared_ptr<Layout> layout = topology_.MakeLayout(listening_.addresses());
   layout->max_connections = shared_.limit.max();
   layout->workers = workers_.Show();
+  ShowNames(*layout);
   std::lock_guard<std::mutex> lock(layout_mutex_);
   layout_ = std::move(layout);
 }

@@ -40,7 +40,7 @@ absl::Status Process::TakeOver(Channel& channel) {
     return status;
   }
   size_t sessions = 0;
-  status = ReceiveAndAdopt(channel, prepared.config, sessions);
+  status = ReceiveAndAdopt(channel, sessions);
   if (!status.ok()) {
     channel.Abort(status);
     // Sockets and paths are the other's: nothing may be done to them on the way out, not even a close in order.
@@ -63,7 +63,7 @@ absl::Status Process::TakeOver(Channel& channel) {
 }
 
 // Until the other process says that the sessions are ours, or is dead.
-absl::Status Process::ReceiveAndAdopt(Channel& channel, const std::shared_ptr<const Config>& config, size_t& sessions) {
+absl::Status Process::ReceiveAndAdopt(Channel& channel, size_t& sessions) {
   absl::Status status = channel.Send(MessageType::kPause);
   absl::StatusOr<FrozenProcess> process = status.ok() ? ReceiveSessions(channel) : absl::StatusOr<FrozenProcess>(status);
   if (!process.ok()) process = UnlessAlive(channel, process.status());
@@ -73,7 +73,7 @@ absl::Status Process::ReceiveAndAdopt(Channel& channel, const std::shared_ptr<co
   }
   if (!process.ok()) return process.status();
   sessions = process->sessions.size();
-  status = Adopt(config, *std::move(process));
+  status = Adopt(*std::move(process));
   if (status.ok()) status = channel.Send(MessageType::kReady);
   // However long it takes: until it says so, or is gone, the sessions are the other's.
   while (status.ok() || absl::IsDeadlineExceeded(status)) {
@@ -126,8 +126,10 @@ absl::StatusOr<FrozenProcess> Process::ReceiveSessions(Channel& channel) {
   return process;
 }
 
-absl::Status Process::Adopt(std::shared_ptr<const Config> config, FrozenProcess process) {
+absl::Status Process::Adopt(FrozenProcess process) {
   topology_ = Topology::Inherit(process, worker_cells_.size(), Clock::now());
+  InheritNames(process);
+  std::shared_ptr<const Config> config = WithFoundServers(configured_);
   overrides_ = ServerOverrides::Inherit(process);
   overrides_.KeepFor(*config);
   Topology before = Install(overrides_.Apply(std::move(config)));

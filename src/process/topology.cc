@@ -261,7 +261,6 @@ Topology Topology::Inherit(const FrozenProcess& process, size_t workers, TimePoi
     upstream.name = frozen.name;
     for (const FrozenServer& server : frozen.servers)
       if (auto address = SocketAddress::Parse(server.address); address.ok()) upstream.servers.push_back({*address, 1});
-    if (upstream.servers.empty()) config.upstreams.pop_back();
   }
   for (const FrozenListener& frozen : process.listeners) {
     if (config.upstreams.empty()) break;
@@ -333,7 +332,7 @@ std::unique_ptr<ListenerRoute> Topology::MakeAdoptedRoute(const FrozenRoute& fro
       for (const ServerEntry& server : *list)
         if (server.metrics->name == frozen.server) servers.push_back(server);
   }
-  if (servers.empty()) return nullptr;
+  if (servers.empty() && !frozen.server.empty()) return nullptr;
   UpstreamConfig config = upstream->upstream->config();
   config.servers.clear();
   Upstream::Servers shared;

@@ -43,6 +43,11 @@ void VisitWorker(Cells& cells, Visit visit) {
   visit("spliced_bytes", cells.spliced_bytes);
 }
 
+template <typename Cells, typename Visit>
+void VisitLookups(Cells& cells, Visit visit) {
+  for (size_t i = 0; i < kLookupResults; ++i) visit("lookups_" + std::string(kLookupResultNames[i]), cells.ended[i]);
+}
+
 // What the other version does not count is left out.
 auto AddingTo(FrozenCounters& counters) {
   return [&counters](const std::string& name, const Counter& counter) { counters[name] += counter.value(); };
@@ -102,6 +107,16 @@ FrozenWorker Freeze(const WorkerCells& cells) {
   return frozen;
 }
 
+FrozenName Freeze(const NameMetrics& metrics) {
+  FrozenName frozen;
+  frozen.name = metrics.name;
+  for (size_t i = 0; i < metrics.cells.size(); ++i) {
+    VisitLookups(metrics.cells[i], AddingTo(frozen.counters));
+    frozen.last_success_epoch = std::max(frozen.last_success_epoch, metrics.cells[i].last_success_epoch.value());
+  }
+  return frozen;
+}
+
 void Add(const FrozenListener& frozen, ListenerCells& cells) {
   VisitListener(cells, TakingFrom(frozen.counters));
   TakeFrom(frozen.duration, cells.duration);
@@ -113,6 +128,11 @@ void Add(const FrozenServer& frozen, ServerMetrics& metrics) {
 }
 
 void Add(const FrozenUpstream& frozen, UpstreamCells& cells) { TakeFrom(frozen.connect_duration, cells.connect_duration); }
+
+void Add(const FrozenName& frozen, LookupCells& cells) {
+  VisitLookups(cells, TakingFrom(frozen.counters));
+  cells.last_success_epoch.Set(frozen.last_success_epoch);
+}
 
 void Add(const FrozenWorker& frozen, WorkerCells& cells) {
   VisitWorker(cells, TakingFrom(frozen.counters));

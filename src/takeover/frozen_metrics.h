@@ -12,11 +12,13 @@ FrozenListener Freeze(const ListenerMetrics& metrics);
 FrozenServer Freeze(const ServerMetrics& metrics);  // its counters
 FrozenUpstream Freeze(const UpstreamMetrics& metrics);  // without servers
 FrozenWorker Freeze(const WorkerCells& cells);
+FrozenName Freeze(const NameMetrics& metrics);  // without what was found
 
 // REQUIRES: nobody counts in these cells yet.
 void Add(const FrozenListener& frozen, ListenerCells& cells);
 void Add(const FrozenServer& frozen, ServerMetrics& metrics);
 void Add(const FrozenUpstream& frozen, UpstreamCells& cells);
 void Add(const FrozenWorker& frozen, WorkerCells& cells);
+void Add(const FrozenName& frozen, LookupCells& cells);
 
 }  // namespace ringmain

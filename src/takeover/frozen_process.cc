@@ -12,6 +12,8 @@ namespace {
 // ---- Writing ----
 
 Json ToJson(const FrozenUpstream& upstream);
+Json ToJson(const FrozenName& name);
+Json ToJson(const FrozenName::Found& found);
 Json ToJson(const FrozenRoute& route);
 Json ToJson(const FrozenProcess::Entry& entry);
 
@@ -56,7 +58,17 @@ Json ToJson(const std::vector<T>& list) {
 }
 
 Json ToJson(const FrozenUpstream& upstream) {
-  return {{"name", upstream.name}, {"connect_duration", ToJson(upstream.connect_duration)}, {"servers", ToJson(upstream.servers)}};
+  Json json = {{"name", upstream.name}, {"connect_duration", ToJson(upstream.connect_duration)}, {"servers", ToJson(upstream.servers)}};
+  if (!upstream.names.empty()) json["names"] = ToJson(upstream.names);
+  return json;
+}
+
+Json ToJson(const FrozenName& name) {
+  return {{"name", name.name}, {"counters", name.counters}, {"last_success_epoch", name.last_success_epoch}, {"found", ToJson(name.found)}};
+}
+
+Json ToJson(const FrozenName::Found& found) {
+  return {{"address", found.address}, {"weight", found.weight}, {"backup", found.backup}};
 }
 
 Json ToJson(const FrozenRoute& route) {
@@ -118,6 +130,8 @@ struct Malformed {
 };
 
 void Read(const Json& json, FrozenUpstream& upstream);
+void Read(const Json& json, FrozenName& name);
+void Read(const Json& json, FrozenName::Found& found);
 void Read(const Json& json, FrozenWorker& worker);
 void Read(const Json& json, FrozenRoute& route);
 void Read(const Json& json, FrozenProcess::Entry& entry);
@@ -196,6 +210,18 @@ void Read(const Json& json, FrozenUpstream& upstream) {
   upstream.name = json.at("name");
   upstream.connect_duration = ReadHistogram(json.at("connect_duration"));
   Read(json.at("servers"), upstream.servers);
+  if (auto names = json.find("names"); names != json.end()) Read(*names, upstream.names);
+}
+
+void Read(const Json& json, FrozenName& name) {
+  name.name = json.at("name");
+  name.counters = ReadCounters(json.at("counters"));
+  name.last_success_epoch = Number<int64_t>(json.at("last_success_epoch"));
+  Read(json.at("found"), name.found);
+}
+
+void Read(const Json& json, FrozenName::Found& found) {
+  found = {json.at("address"), Number<uint32_t>(json.at("weight")), json.at("backup").get<bool>()};
 }
 
 void Read(const Json& json, FrozenWorker& worker) {

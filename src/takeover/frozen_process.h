@@ -53,10 +53,24 @@ struct FrozenServer {
   uint32_t ejections = 0;
 };
 
+// A name whose addresses are servers, and those that were found last.
+struct FrozenName {
+  struct Found {
+    std::string address;
+    uint32_t weight = 0;
+    bool backup = false;
+  };
+  std::string name;
+  FrozenCounters counters;
+  int64_t last_success_epoch = 0;  // in milliseconds
+  std::vector<Found> found;
+};
+
 struct FrozenUpstream {
   std::string name;
   FrozenHistogram connect_duration;
   std::vector<FrozenServer> servers;
+  std::vector<FrozenName> names;
 };
 
 struct FrozenWorker {

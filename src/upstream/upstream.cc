@@ -47,7 +47,7 @@ Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer>
       sources_(config.source_addresses),
       servers_(std::move(servers)),
       queue_(std::move(queue)) {
-  RINGMAIN_CHECK(!servers_.empty() && servers_.size() <= kMaxServers && servers_.size() == config_.servers.size());
+  RINGMAIN_CHECK(servers_.size() <= kMaxServers && servers_.size() == config_.servers.size());
   auto ipv4 = [](const SocketAddress& source) { return source.family() == AF_INET; };
   ipv4_sources_ = static_cast<size_t>(std::stable_partition(sources_.begin(), sources_.end(), ipv4) - sources_.begin());
   for (const ServerConfig& server : config_.servers)
@@ -108,7 +108,8 @@ std::vector<uint16_t> SmoothWeightedSequence(std::span<const uint32_t> weights) 
     size_t next;       // whose turn it is, in servers
     std::vector<uint16_t> servers;
   };
-  RINGMAIN_CHECK(!weights.empty() && weights.size() <= UINT16_MAX);
+  RINGMAIN_CHECK(weights.size() <= UINT16_MAX);
+  if (weights.empty()) return {};
   uint32_t divisor = 0;
   std::map<uint32_t, Group> by_weight;
   int64_t total = 0;

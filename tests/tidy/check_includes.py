@@ -26,7 +26,7 @@ FOLDERS = {
     "session": {"uring", "upstream", "metrics", "protocol", "takeover"},
     "worker": {"session", "balance", "upstream", "uring", "metrics", "config", "log", "takeover"},
     "health": {"uring", "upstream", "config", "metrics", "log"},
-    "discovery": {"upstream", "config", "log"},
+    "discovery": {"upstream", "config", "metrics", "log"},
     "takeover": {"config", "upstream", "metrics"},
     "admin": {"metrics", "upstream", "config", "log"},
     "sandbox": {"config", "log"},

@@ -121,6 +121,21 @@ TEST(MetricsText, HistogramsAreCumulativeAndInSeconds) {
               });
 }
 
+TEST(MetricsText, Names) {
+  Sample sample;
+  sample.name->cells[0].ended[static_cast<size_t>(LookupResult::kSuccess)].Add(3);
+  sample.name->cells[1].ended[static_cast<size_t>(LookupResult::kSuccess)].Add(4);
+  sample.name->cells[1].last_success_epoch.Set(1'700'000'000'500);
+  sample.name->addresses.Set(2);
+  ExpectLines(RenderMetrics(sample.View()),
+              {
+                  R"(ringmain_dns_lookups_total{upstream="echo",name="db.example.org:5432",result="success"} 7)",
+                  R"(ringmain_dns_lookups_total{upstream="echo",name="db.example.org:5432",result="no_such_name"} 0)",
+                  R"(ringmain_dns_last_success_timestamp_seconds{upstream="echo",name="db.example.org:5432"} 1700000000.5)",
+                  R"(ringmain_dns_addresses{upstream="echo",name="db.example.org:5432"} 2)",
+              });
+}
+
 TEST(MetricsText, ReadyFollowsDraining) {
   Sample sample;
   sample.draining = true;

@@ -237,10 +237,33 @@ TEST(StatusJson, SaysWhatIs) {
   EXPECT_EQ(second["up"], false);
   EXPECT_EQ(second["connect_failures"]["timeout"], 1);
 
+  ASSERT_EQ(status["upstreams"][0]["names"].size(), 1u);
+  EXPECT_EQ(status["upstreams"][0]["names"][0]["name"], "db.example.org:5432");
+
   ASSERT_EQ(status["workers"].size(), 2u);
   EXPECT_EQ(status["workers"][1]["accept_paused"], true);
   EXPECT_EQ(status["workers"][1]["completions_total"], 11);
   EXPECT_EQ(status["workers"][1]["relays"], nlohmann::json::parse(R"({"buffered": 0, "spliced": 3})"));
+}
+
+TEST(StatusJson, Names) {
+  Sample sample;
+  auto name = [&] { return nlohmann::json::parse(RenderStatusJson(sample.View()))["upstreams"][0]["names"][0]; };
+  sample.name->last_result.Set(NameMetrics::kNone);
+  EXPECT_EQ(name(), nlohmann::json::parse(R"({"name": "db.example.org:5432", "type": "any", "state": "missing", "addresses": 0,
+                                              "last_error": null, "age_seconds": null})"));
+  sample.name->last_result.Set(static_cast<int64_t>(LookupResult::kNoName));
+  EXPECT_EQ(name()["last_error"], "no_such_name");
+  sample.name->last_result.Set(static_cast<int64_t>(LookupResult::kSuccess));
+  sample.name->cells[0].last_success_epoch.Set(1'700'000'000'500);
+  sample.name->addresses.Set(2);
+  EXPECT_EQ(name()["state"], "found");
+  EXPECT_EQ(name()["addresses"], 2);
+  EXPECT_EQ(name()["last_error"], nullptr);
+  EXPECT_GT(name()["age_seconds"], 1);
+  sample.name->last_result.Set(static_cast<int64_t>(LookupResult::kTimeout));
+  EXPECT_EQ(name()["state"], "kept");
+  EXPECT_EQ(name()["last_error"], "timeout");
 }
 
 }  // namespace

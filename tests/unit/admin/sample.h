@@ -31,6 +31,7 @@ struct Sample {
       server_metrics.push_back(std::make_shared<ServerMetrics>(upstream->server(i).name(), kWorkers));
       echo.servers.push_back({upstream->servers()[i], server_metrics[i], upstream->config().servers[i]});
     }
+    echo.names.push_back(name);
     now->max_connections = 1000;
     now->workers = {{0, false}, {1, false}};
     layout = std::move(now);
@@ -41,6 +42,7 @@ struct Sample {
     config.health_check.emplace();
     config.servers.push_back({.address = Address("127.0.0.1:7001"), .weight = 3});
     config.servers.push_back({.address = Address("unix:/run/\"b\".sock")});
+    config.names.push_back({.host = "db.example.org", .port = 5432});
     return config;
   }
 
@@ -75,6 +77,7 @@ struct Sample {
   std::shared_ptr<ListenerMetrics> listener_metrics = std::make_shared<ListenerMetrics>("tunnel", kWorkers);
   std::shared_ptr<UpstreamMetrics> upstream_metrics = std::make_shared<UpstreamMetrics>("echo", kWorkers);
   std::vector<std::shared_ptr<ServerMetrics>> server_metrics;
+  std::shared_ptr<NameMetrics> name = std::make_shared<NameMetrics>("db.example.org:5432");
   std::shared_ptr<Upstream> upstream = std::make_shared<Upstream>(EchoConfig(), std::make_unique<NoBalancer>());
   std::shared_ptr<const Layout> layout;
   std::atomic<bool> ready{true};

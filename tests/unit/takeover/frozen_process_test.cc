@@ -61,6 +61,20 @@ TEST(FrozenProcess, ComesBackAsItWas) {
   EXPECT_FALSE(decoded->upstreams[0].servers[0].up);
 }
 
+TEST(FrozenProcess, NamesComeBackWithWhatWasFound) {
+  FrozenProcess process = Sample();
+  process.upstreams[0].names.push_back({"db:5", {{"lookups_success", 4}}, 1'700'000'000'123, {{"10.0.0.1:5", 0, false}, {"[::1]:5", 256, true}}});
+  process.upstreams[0].names.push_back({"_x._tcp.y", {}, 0, {}});
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, process);
+  const FrozenName& name = decoded->upstreams[0].names.at(0);
+  EXPECT_EQ(name.last_success_epoch, 1'700'000'000'123);
+  EXPECT_EQ(name.found.at(1).address, "[::1]:5");
+  EXPECT_TRUE(name.found[1].backup);
+  EXPECT_TRUE(decoded->upstreams[0].names.at(1).found.empty());
+}
+
 // What ringmain 0.1.0 sent (takeover version 1). A newer one must go on from it for as long as kOldestTakeoverVersion says so: the file stays
 // as it is, and the next version gets one of its own.
 TEST(FrozenProcess, VersionOneIsStillUnderstood) {
@@ -185,6 +199,18 @@ TEST(FrozenMetrics, TotalsComeBack) {
   other.duration.buckets.assign(3, 5);
   Add(other, after.cells[1]);
   EXPECT_EQ(after.cells[1].duration.bucket(decltype(after.cells[1].duration)::kBuckets - 1), 15u) << "other bounds: none is lost";
+}
+
+TEST(FrozenMetrics, LookupsComeBack) {
+  NameMetrics before("db:5"), after("db:5");
+  before.cells[0].ended[0].Add(3);
+  before.cells[1].ended[0].Add(4);
+  before.cells[1].last_success_epoch.Set(77);
+  after.cells[0].ended[0].Add(1);  // by the discovery thread, at the same time
+  Add(Freeze(before), after.cells[1]);
+  EXPECT_EQ(after.cells[1].ended[0].value(), 7u);
+  EXPECT_EQ(Freeze(after).counters["lookups_success"], 8u);
+  EXPECT_EQ(Freeze(after).last_success_epoch, 77);
 }
 
 TEST(Offer, ComesBackAsItWas) {

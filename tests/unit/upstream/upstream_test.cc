@@ -8,6 +8,8 @@
 #include <thread>
 #include <vector>
 
+#include "balance/make_balancer.h"
+
 namespace ringmain {
 namespace {
 
@@ -112,6 +114,15 @@ TEST(Upstream, ASuccessorSharesServersAndTurns) {
   EXPECT_EQ(after.terms(0).weight, 1u);
   EXPECT_EQ(before.terms(1).weight, 1u);
   EXPECT_EQ(after.NextTicket(), turn + 1);
+}
+
+TEST(Upstream, MayHaveNoServer) {
+  for (BalanceMethod method : {BalanceMethod::kRoundRobin, BalanceMethod::kLeastConnections}) {
+    Upstream upstream(Configuration({}), MakeBalancer(method));
+    EXPECT_EQ(upstream.size(), 0u);
+    EXPECT_TRUE(upstream.sequence().empty());
+    EXPECT_FALSE(upstream.Pick({}).has_value());
+  }
 }
 
 TEST(Upstream, SharedCountsAreOnALineOfTheirOwn) {
