@@ -114,6 +114,7 @@ void AddUpstreams(const Layout& layout, Families& families) {
   auto& ejected = AddGauge(families, "ringmain_server_ejected", "1 while the server is left out because it failed in use.");
   auto& ejections = AddCounter(families, "ringmain_server_ejections_total", "Times the server was left out because it failed in use.");
   auto& queued = AddGauge(families, "ringmain_upstream_queued", "Clients that wait for room on a server.");
+  auto& denied = AddCounter(families, "ringmain_upstream_retries_denied_total", "Connects to another server that retry_budget did not allow.");
   auto& panic = AddGauge(families, "ringmain_upstream_panic", "1 while fewer servers are up than panic_threshold, and health is ignored.");
   TimePoint now = Clock::now();
   auto& connects = AddCounter(families, "ringmain_server_connects_total", "Successful connects to the server.");
@@ -129,6 +130,7 @@ void AddUpstreams(const Layout& layout, Families& families) {
     const std::shared_ptr<ConnectQueue>& queue = upstream.upstream->queue();
     AddSample(queued, {name}, queue != nullptr ? queue->waiting() : 0);
     AddSample(panic, {name}, upstream.upstream->Panics(now));
+    AddSample(denied, {name}, Sum(metrics.cells, [](const UpstreamCells& c) { return c.retries_denied.value(); }));
     for (const ServerLayout& one : upstream.servers) {
       const ServerMetrics& server = *one.metrics;
       const Labels labels{name, {"server", server.name}};

@@ -43,6 +43,9 @@ std::string Text(const EjectionConfig& value) {
   return absl::StrCat("after ", value.consecutive_failures, " failures for ", Text(value.time), " to ", Text(value.max_time), " of ",
                       FormatPercent(value.max_ejected_percent), " at most", value.count_early_ends ? ", early ends too" : "");
 }
+std::string Text(const RetryBudgetConfig& value) {
+  return absl::StrCat(FormatPercent(value.percent), " and ", value.per_second, " a second");
+}
 // A percentage of which zero is off.
 std::string PercentOrOff(uint32_t value) { return value == 0 ? "off" : FormatPercent(value); }
 std::string Text(DnsType value) { return std::string(ToString(value)); }
@@ -177,6 +180,7 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("max_queue", before.max_queue, after.max_queue);
   differences.Compare("queue_timeout", before.queue_timeout, after.queue_timeout);
   differences.Compare("ejection", before.ejection, after.ejection, "off");
+  differences.Compare("retry_budget", before.retry_budget, after.retry_budget, "off");
   differences.Compare("panic_threshold", PercentOrOff(before.panic_threshold_percent), PercentOrOff(after.panic_threshold_percent));
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);
   differences.Compare("transparent", before.transparent, after.transparent);

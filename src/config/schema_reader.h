@@ -74,6 +74,7 @@ class SchemaReader {
   void ReadUpstream(const Value& item);
   void ReadBalancing(MapReader& map, UpstreamConfig& upstream);
   void ReadEjection(const Value& value, UpstreamConfig& upstream);
+  void ReadRetryBudget(MapReader& upstream_map, const Value& value, UpstreamConfig& upstream);
   void ReadHealthCheck(const Value& section, HealthCheckConfig& check);
   void ReadSources(const Value& list, UpstreamConfig& upstream);
   void CheckSource(const Value& value, const SocketAddress& server, const UpstreamConfig& upstream);

@@ -53,6 +53,7 @@ void SchemaReader::ReadBalancing(MapReader& map, UpstreamConfig& upstream) {
   map.TimeOrOff("queue_timeout", milliseconds(1), kMaxIdle, &upstream.queue_timeout);
   map.PercentOrOff("panic_threshold", 1, 100, &upstream.panic_threshold_percent);
   if (const Value* value = map.Find("ejection")) ReadEjection(*value, upstream);
+  if (const Value* value = map.Find("retry_budget")) ReadRetryBudget(map, *value, upstream);
 }
 
 void SchemaReader::ReadEjection(const Value& value, UpstreamConfig& upstream) {
@@ -72,6 +73,16 @@ void SchemaReader::ReadEjection(const Value& value, UpstreamConfig& upstream) {
   map.Finish();
   if (ejection.max_time < ejection.time)
     errors_.Add(value.place, "ejection: max_time is shorter than time; make it as long at least");
+}
+
+void SchemaReader::ReadRetryBudget(MapReader& upstream_map, const Value& value, UpstreamConfig& upstream) {
+  if (value.node.IsScalar() && value.text() == kOff) return;
+  RetryBudgetConfig& budget = upstream.retry_budget.emplace();
+  if (!value.node.IsMap()) return upstream_map.Percent("retry_budget", 0, 100, &budget.percent);
+  MapReader map(value, errors_);
+  map.Percent("percent", 0, 100, &budget.percent);
+  map.Number("per_second", 0, 1'000'000, &budget.per_second);
+  map.Finish();
 }
 
 void SchemaReader::ReadHealthCheck(const Value& section, HealthCheckConfig& check) {

@@ -37,6 +37,7 @@ struct ListenerCells {
 // What one worker counts of one upstream.
 struct UpstreamCells {
   DurationHistogram<kConnectBounds> connect_duration;  // successful connects
+  Counter retries_denied;  // connects to another server that retry_budget did not allow
 };
 
 // What one worker counts of one server. The count of open connections is exact and shared: Server::active().

@@ -73,6 +73,7 @@ bool Sessions::ReplaceServer(Session& session) {
       if (&route->upstream->server(i) == &lost) tried[tries++] = static_cast<uint16_t>(i);
   }
   TimePoint now = io_.Now();
+  if (!MayRetry(*route, now)) return false;
   std::optional<uint16_t> picked = PickServer(session, *route, {tried.data(), tries}, now).server;
   if (!picked.has_value()) return false;
   bool reset = session.lost_events[1] == RelayEvent::kSourceReset || session.lost_events[0] != RelayEvent::kNone;

@@ -179,7 +179,16 @@ void Sessions::ConnectTo(Session& session, uint16_t server, TimePoint now) {
   session.has_server = true;
   session.connect_timed_out = false;
   session.connect_started_at = now;
+  RetryBudget* budget = session.route->upstream->retry_budget();
+  if (budget != nullptr && session.tries == 1 && session.lost_reason == CloseReason::kError) budget->OnFirstConnect();
   ConnectFromNextSource(session, now);
+}
+
+bool Sessions::MayRetry(const Route& route, TimePoint now) {
+  RetryBudget* budget = route.upstream->retry_budget();
+  if (budget == nullptr || budget->TryRetry(now)) return true;
+  route.upstream_cells->retries_denied.Add();
+  return false;
 }
 
 void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
@@ -284,7 +293,8 @@ void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int er
   session.connect_timed_out = failure == ConnectFailure::kTimeout;
   route.servers[session.server()].cells->connect_failures[static_cast<size_t>(failure)].Add();
   observer_.OnConnectFailed(route, session.server(), failure, error);
-  NoteFailure(session, io_.Now());
+  TimePoint now = io_.Now();
+  if (failure != ConnectFailure::kNoLocalAddress && failure != ConnectFailure::kNoFiles) NoteFailure(session, now);
   ReleaseServer(session);
   if (session.server_fd >= 0) io_.Close(session.server_fd);
   session.server_fd = -1;
@@ -292,8 +302,10 @@ void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int er
       failure == ConnectFailure::kTimeout ? CloseReason::kConnectTimeout : CloseReason::kConnectFailed;
   if (session.tries >= route.connect_tries)
     WithoutServer(session, reason);
-  else if (route.connect_total_timeout.count() != 0 && io_.Now() >= LastConnectBy(session))
+  else if (route.connect_total_timeout.count() != 0 && now >= LastConnectBy(session))
     WithoutServer(session, CloseReason::kConnectTimeout);
+  else if (!MayRetry(route, now))
+    WithoutServer(session, reason);
   else
     StartConnect(session, reason);
 }

@@ -144,6 +144,7 @@ class Sessions {
   void Establish(Session& session);
   void ReleaseServer(Session& session);
   void GiveUpConnect(Session& session);
+  bool MayRetry(const Route& route, TimePoint now);
   void NoteFailure(const Session& session, TimePoint now);
   void NoteUse(const Session& session);
 

@@ -96,6 +96,7 @@ FrozenServer Freeze(const ServerMetrics& metrics) {
 FrozenUpstream Freeze(const UpstreamMetrics& metrics) {
   FrozenUpstream frozen;
   frozen.name = metrics.name;
+  for (size_t i = 0; i < metrics.cells.size(); ++i) frozen.retries_denied += metrics.cells[i].retries_denied.value();
   for (size_t i = 0; i < metrics.cells.size(); ++i) AddTo(frozen.connect_duration, metrics.cells[i].connect_duration);
   return frozen;
 }
@@ -127,7 +128,10 @@ void Add(const FrozenServer& frozen, ServerMetrics& metrics) {
   VisitHealth(metrics.health, TakingFrom(frozen.counters));
 }
 
-void Add(const FrozenUpstream& frozen, UpstreamCells& cells) { TakeFrom(frozen.connect_duration, cells.connect_duration); }
+void Add(const FrozenUpstream& frozen, UpstreamCells& cells) {
+  cells.retries_denied.Add(frozen.retries_denied);
+  TakeFrom(frozen.connect_duration, cells.connect_duration);
+}
 
 void Add(const FrozenName& frozen, LookupCells& cells) {
   VisitLookups(cells, TakingFrom(frozen.counters));

@@ -59,6 +59,7 @@ Json ToJson(const std::vector<T>& list) {
 
 Json ToJson(const FrozenUpstream& upstream) {
   Json json = {{"name", upstream.name}, {"connect_duration", ToJson(upstream.connect_duration)}, {"servers", ToJson(upstream.servers)}};
+  if (upstream.retries_denied > 0) json["retries_denied"] = upstream.retries_denied;
   if (!upstream.names.empty()) json["names"] = ToJson(upstream.names);
   return json;
 }
@@ -210,6 +211,7 @@ void Read(const Json& json, FrozenUpstream& upstream) {
   upstream.name = json.at("name");
   upstream.connect_duration = ReadHistogram(json.at("connect_duration"));
   Read(json.at("servers"), upstream.servers);
+  if (auto denied = json.find("retries_denied"); denied != json.end()) upstream.retries_denied = Number<uint64_t>(*denied);
   if (auto names = json.find("names"); names != json.end()) Read(*names, upstream.names);
 }
 

@@ -69,6 +69,7 @@ struct FrozenName {
 struct FrozenUpstream {
   std::string name;
   FrozenHistogram connect_duration;
+  uint64_t retries_denied = 0;
   std::vector<FrozenServer> servers;
   std::vector<FrozenName> names;
 };

@@ -46,7 +46,8 @@ Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer>
       balancer_(std::move(balancer)),
       sources_(config.source_addresses),
       servers_(std::move(servers)),
-      queue_(std::move(queue)) {
+      queue_(std::move(queue)),
+      retry_budget_(config.retry_budget.has_value() ? std::make_unique<RetryBudget>(*config.retry_budget) : nullptr) {
   RINGMAIN_CHECK(servers_.size() <= kMaxServers && servers_.size() == config_.servers.size());
   auto ipv4 = [](const SocketAddress& source) { return source.family() == AF_INET; };
   ipv4_sources_ = static_cast<size_t>(std::stable_partition(sources_.begin(), sources_.end(), ipv4) - sources_.begin());

@@ -17,6 +17,7 @@
 #include "base/socket_address.h"
 #include "config/config.h"
 #include "upstream/connect_queue.h"
+#include "upstream/retry_budget.h"
 #include "upstream/server.h"
 
 namespace ringmain {
@@ -133,6 +134,9 @@ class Upstream {
   // Connections that the server ends before it has sent a byte count as failures.
   bool counts_early_ends() const { return config_.ejection.has_value() && config_.ejection->count_early_ends; }
 
+  // null: any number of retries.
+  RetryBudget* retry_budget() const { return retry_budget_.get(); }
+
   // Where clients wait for room; null: no server limits its connections, or nobody may wait.
   const std::shared_ptr<ConnectQueue>& queue() const { return queue_; }
 
@@ -153,6 +157,7 @@ class Upstream {
   size_t ipv4_sources_ = 0;
   const Servers servers_;
   const std::shared_ptr<ConnectQueue> queue_;
+  const std::unique_ptr<RetryBudget> retry_budget_;
   std::vector<Terms> terms_;
   bool has_backups_ = false;
   std::array<std::vector<uint16_t>, 2> sequences_;  // without and of backups

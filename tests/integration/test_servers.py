@@ -400,3 +400,24 @@ def test_slow_start_begins_slowly(own, ringmain):
     counts = Counter(who(proxy.address) for _ in range(100))
     assert 1 <= counts[b"B"] <= 25, "a tenth of its share, instead of half of the connections"
     assert is_open(own(connect(proxy.address)))
+
+
+# ---- Retries --------------------------------------------------------------------------------------------------------
+
+
+def test_retries_have_a_budget(own, ringmain):
+    """Of two servers one refuses: half of the clients need a retry, and the budget pays for some."""
+    good, dead = own(EchoServer(banner=b"A")), unused_address()
+    budget = {"percent": "10%", "per_second": 1}
+    proxy = ringmain(config([good.address, dead], upstream={"retry_budget": budget}))
+    served = sum(bool(_served(proxy.address)) for _ in range(40))
+    assert 20 < served < 32
+    assert proxy.metric("ringmain_upstream_retries_denied_total") == 40 - served
+    proxy.wait_closed(client_closed=served, connect_failed=40 - served)
+
+
+def _served(address):
+    try:
+        return who(address) == b"A"
+    except ConnectionResetError:
+        return False

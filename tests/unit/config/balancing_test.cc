@@ -38,6 +38,9 @@ TEST(BalancingKeys, HaveTheDocumentedDefaults) {
   EXPECT_FALSE(upstream.servers[0].max_connections.has_value());
   EXPECT_EQ(upstream.servers[0].state, ServerState::kEnabled);
   EXPECT_EQ(Upstream(", ejection: on").ejection, EjectionConfig());
+  EXPECT_FALSE(upstream.retry_budget.has_value());
+  EXPECT_EQ(Upstream(", retry_budget: 30%").retry_budget, (RetryBudgetConfig{30, 10}));
+  EXPECT_EQ(Upstream(", retry_budget: { percent: 5%, per_second: 0 }").retry_budget, (RetryBudgetConfig{5, 0}));
 }
 
 TEST(BalancingKeys, AreRead) {
@@ -80,6 +83,7 @@ TEST(BalancingKeys, SayWhatIsWrong) {
       {", ejection: { max_ejected: 101% }", "", "3:41: max_ejected: '101%' is out of range; write 1% to 100%"},
       {", ejection: { failures: 1 }", "",
        "3:28: unknown key 'failures'; known: consecutive_failures, count_early_ends, time, max_time, max_ejected"},
+      {", retry_budget: 101%", "", "3:30: retry_budget: '101%' is out of range; write 0% to 100%"},
       {"", ", state: up", "4:47: state: 'up' is not known; write enabled or drain or disabled"},
       {"", ", max_connections: 0", "4:57: max_connections: '0' is out of range; write 1 to 10000000, or off"},
       {"", ", backup: yes", "4:48: backup: 'yes' is not known; write on or off"},
@@ -99,6 +103,7 @@ TEST(BalancingKeys, ChangesAreDescribed) {
       {", panic_threshold: 40%", "", {"panic_threshold off -> 40%"}},
       {", ejection: { count_early_ends: on }", "", {"ejection off -> after 5 failures for 10s to 5m of 50% at most, early ends too"}},
       {"", ", backup: on, state: disabled", {"server 10.0.0.1:1 backup off -> on", "server 10.0.0.1:1 state enabled -> disabled"}},
+      {", retry_budget: 20%", "", {"retry_budget off -> 20% and 10 a second"}},
       {"", ", max_connections: 7", {"server 10.0.0.1:1 max_connections off -> 7"}},
   };
   for (auto& c : cases) {

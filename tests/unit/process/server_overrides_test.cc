@@ -75,7 +75,9 @@ TEST(ServerOverrides, PassToASuccessor) {
   change.max_connections.emplace(3);
   ASSERT_TRUE(overrides.Add(*config, change).ok());
   FrozenProcess process;
-  process.upstreams.push_back({.name = "u", .connect_duration = {}, .servers = {{.address = "10.0.0.1:1"}, {.address = "10.0.0.2:1"}}});
+  FrozenUpstream& upstream = process.upstreams.emplace_back();
+  upstream.name = "u";
+  for (const char* address : {"10.0.0.1:1", "10.0.0.2:1"}) upstream.servers.emplace_back().address = address;
   overrides.Freeze(process);
   process.upstreams[0].servers[0].ejected_until = TimePoint(seconds(5));
   process.upstreams[0].servers[0].ejections = 2;

@@ -90,5 +90,27 @@ TEST(Ejection, CountsAsDownForThePanicThreshold) {
   EXPECT_FALSE(upstream.Panics(kStart + seconds(10)));
 }
 
+// ---- The retry budget ----
+
+TEST(RetryBudget, IsAShareOfFirstConnectsAndSomeASecond) {
+  RetryBudget budget(RetryBudgetConfig{.percent = 20, .per_second = 2});
+  int allowed = 0;
+  for (int i = 0; i < 10; ++i) allowed += budget.TryRetry(kStart) ? 1 : 0;
+  EXPECT_EQ(allowed, 2) << "so many are free";
+  for (int i = 0; i < 50; ++i) budget.OnFirstConnect();
+  for (int i = 0; i < 20; ++i) allowed += budget.TryRetry(kStart) ? 1 : 0;
+  EXPECT_EQ(allowed, 12);
+  for (int i = 0; i < 20; ++i) allowed += budget.TryRetry(kStart + seconds(1)) ? 1 : 0;
+  EXPECT_EQ(allowed, 14);
+}
+
+TEST(RetryBudget, SavesUpOnlySoMuch) {
+  RetryBudget budget(RetryBudgetConfig{.percent = 100, .per_second = 0});
+  for (int i = 0; i < 10000; ++i) budget.OnFirstConnect();
+  int64_t allowed = 0;
+  for (int i = 0; i < 1000; ++i) allowed += budget.TryRetry(kStart) ? 1 : 0;
+  EXPECT_EQ(allowed, RetryBudget::kMostSaved);
+}
+
 }  // namespace
 }  // namespace ringmain
