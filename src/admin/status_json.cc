@@ -53,11 +53,13 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked) {
     failures[std::string(kConnectFailureNames[i])] =
         Sum(cells, [i](const ServerCells& c) { return c.connect_failures[i].value(); });
   }
+  std::string last_failure = layout.metrics->health.last_failure.value();
   return {{"address", server.name()},
           {"state", State(layout.draining)},
           {"weight", layout.weight},
           {"up", server.up()},
           {"health_checked", health_checked && !layout.draining},
+          {"last_check_failure", last_failure.empty() ? Json(nullptr) : Json(last_failure)},
           {"connections_active", server.active()},
           {"connects_total", Sum(cells, [](const ServerCells& c) { return c.connects.value(); })},
           {"connect_failures", failures}};
@@ -67,7 +69,10 @@ Json UpstreamStatus(const UpstreamLayout& layout) {
   const UpstreamConfig& config = layout.upstream->config();
   Json servers = Json::array();
   for (const ServerLayout& server : layout.servers) servers.push_back(ServerStatus(server, config.health_check.has_value()));
-  return {{"name", config.name}, {"balance", std::string(ToString(config.balance))}, {"servers", servers}};
+  return {{"name", config.name},
+          {"balance", std::string(ToString(config.balance))},
+          {"health_check", config.health_check ? Json(std::string(ToString(config.health_check->type))) : Json(nullptr)},
+          {"servers", servers}};
 }
 
 Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {

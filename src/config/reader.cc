@@ -17,6 +17,7 @@ constexpr size_t kMaxName = 64;
 constexpr std::string_view kNumberForm = "a whole number";
 constexpr std::string_view kDurationForm = "a duration such as 250ms, 2s, 10m or 1h";
 constexpr std::string_view kFineDurationForm = "a duration such as 50us, 1ms or 1s";
+constexpr std::string_view kPercentForm = "a percentage such as 10%";
 constexpr std::string_view kSizeForm = "a size such as 512B, 64KiB, 16MiB or 1GiB";
 
 std::string KindOf(const YAML::Node& node) {
@@ -181,7 +182,7 @@ MapReader::MapReader(const Value& value, ErrorList& errors)
 }
 
 const Value* MapReader::Find(std::string_view key, Need need) {
-  known_.emplace_back(key);
+  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.emplace_back(key);
   auto it = entries_.find(key);
   if (it == entries_.end()) {
     if (is_map_ && need == Need::kRequired) errors_.Add(place_, absl::StrCat("missing key ", Quote(key)));
@@ -259,6 +260,13 @@ void MapReader::SecondsOrOff(std::string_view key, seconds min, seconds max, sec
   const Value& value = entries_.find(key)->second.value;
   errors_.Add(value.place, absl::StrCat(value.name, ": ", Quote(value.text()),
                                         " is not a whole number of seconds; write such as ", FormatDuration(whole)));
+}
+
+void MapReader::Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out) {
+  const Value* value = FindScalar(key);
+  if (value == nullptr) return;
+  if (auto percent = InRange<uint64_t>(*value, min, max, "", kPercentForm, ParsePercent, FormatPercent, errors_))
+    *out = static_cast<uint32_t>(*percent);
 }
 
 void MapReader::Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out) {

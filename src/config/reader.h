@@ -103,6 +103,7 @@ class MapReader {
   void TimeOrOff(std::string_view key, milliseconds min, milliseconds max, milliseconds* out);
   void MicrosecondsOrOff(std::string_view key, microseconds min, microseconds max, microseconds* out);
   void SecondsOrOff(std::string_view key, seconds min, seconds max, seconds* out);
+  void Percent(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);
   template <typename E, size_t N>

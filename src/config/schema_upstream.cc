@@ -5,14 +5,6 @@
 #include "absl/strings/str_cat.h"
 
 namespace ringmain {
-namespace {
-
-using std::chrono::hours;
-
-constexpr uint32_t kMaxRiseFall = 100;
-
-}  // namespace
-
 void SchemaReader::ReadUpstream(const Value& item) {
   if (errors_.full()) return;
   UpstreamConfig upstream;
@@ -22,24 +14,15 @@ void SchemaReader::ReadUpstream(const Value& item) {
     upstream.name = name->name;
   }
   map.Choice("balance", kBalanceNames, &upstream.balance);
-  map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
+  map.Time("connect_timeout", milliseconds(1), std::chrono::hours(1), &upstream.connect_timeout);
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
-  if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
+  const Value* health_check = map.Find("health_check");
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
   if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
+  if (health_check != nullptr) ReadHealthCheck(*health_check, upstream);
   map.Finish();
   config_.upstreams.push_back(std::move(upstream));
-}
-
-void SchemaReader::ReadHealthCheck(const Value& section, HealthCheckConfig& check) {
-  MapReader map(section, errors_);
-  map.Choice("type", kHealthCheckTypeNames, &check.type);
-  map.Time("interval", milliseconds(10), hours(24), &check.interval);
-  map.Time("timeout", milliseconds(1), hours(1), &check.timeout);
-  map.Number("rise", 1, kMaxRiseFall, &check.rise);
-  map.Number("fall", 1, kMaxRiseFall, &check.fall);
-  map.Finish();
 }
 
 void SchemaReader::ReadSources(const Value& list, UpstreamConfig& upstream) {

@@ -73,6 +73,11 @@ std::optional<uint64_t> ParseSize(std::string_view text) {
   return ParseWithUnit(text, kSizes, std::numeric_limits<uint64_t>::max());
 }
 
+std::optional<uint64_t> ParsePercent(std::string_view text) {
+  std::optional<uint64_t> number = TakeNumber(text);
+  return text == "%" ? number : std::nullopt;
+}
+
 std::string FormatDuration(milliseconds value) {
   return value.count() == 0 ? "0s" : FormatWithUnit(value.count(), kDurations);
 }
@@ -80,5 +85,7 @@ std::string FormatDuration(milliseconds value) {
 std::string FormatFineDuration(microseconds value) { return FormatWithUnit(value.count(), kFineDurations); }
 
 std::string FormatSize(uint64_t bytes) { return FormatWithUnit(bytes, kSizes); }
+
+std::string FormatPercent(uint64_t percent) { return absl::StrCat(percent, "%"); }
 
 }  // namespace ringmain

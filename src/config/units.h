@@ -1,5 +1,5 @@
-// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`) and plain
-// numbers. Pure.
+// The units of the configuration: durations (`250ms 2s 10m 1h`), sizes (`512B 64KiB 16MiB 1GiB 2TiB`), percentages (`10%`)
+// and plain numbers. Pure.
 //
 // A value is decimal digits followed by its unit, without a sign, a fraction or a space. A value too large to hold
 // becomes the largest that can be held, so that the caller's check of the range refuses it.
@@ -20,10 +20,12 @@ std::optional<milliseconds> ParseDuration(std::string_view text);
 // Knows `us`, too.
 std::optional<microseconds> ParseFineDuration(std::string_view text);
 std::optional<uint64_t> ParseSize(std::string_view text);  // bytes
+std::optional<uint64_t> ParsePercent(std::string_view text);  // `10%`
 
 // The form that the parsers take, in the largest unit that holds the value exactly. REQUIRES: not negative.
 std::string FormatDuration(milliseconds value);
 std::string FormatFineDuration(microseconds value);
 std::string FormatSize(uint64_t bytes);
+std::string FormatPercent(uint64_t percent);
 
 }  // namespace ringmain

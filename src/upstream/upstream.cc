@@ -29,9 +29,9 @@ Upstream::Upstream(const UpstreamConfig& config, std::unique_ptr<const Balancer>
   sequence_ = SmoothWeightedSequence(weights);
 }
 
-std::span<const SocketAddress> Upstream::sources(size_t i) const {
+std::span<const SocketAddress> Upstream::SourcesOf(int family) const {
   std::span<const SocketAddress> sources(sources_);
-  switch (servers_[i]->address().family()) {
+  switch (family) {
     case AF_INET:
       return sources.first(ipv4_sources_);
     case AF_INET6:

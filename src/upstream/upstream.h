@@ -40,7 +40,7 @@ class alignas(64) Server {
   }
 
   bool up() const { return up_.load(std::memory_order_relaxed); }
-  // Only the health thread calls this.
+  // Only the health thread calls this; and who makes the server, before others know of it.
   void set_up(bool up) { up_.store(up, std::memory_order_relaxed); }
 
  private:
@@ -84,7 +84,8 @@ class Upstream {
   const Servers& servers() const { return servers_; }
   uint32_t weight(size_t i) const { return config_.servers[i].weight; }
   // The local addresses that connections to server `i` are made from, all of its family; empty: the kernel chooses.
-  std::span<const SocketAddress> sources(size_t i) const;
+  std::span<const SocketAddress> sources(size_t i) const { return SourcesOf(servers_[i]->address().family()); }
+  std::span<const SocketAddress> SourcesOf(int family) const;
 
   std::optional<uint16_t> Pick(std::span<const uint16_t> tried) { return balancer_->Pick(*this, tried); }
 
