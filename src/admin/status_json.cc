@@ -88,6 +88,7 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked, TimePoint now
     failures[std::string(kConnectFailureNames[i])] =
         Sum(cells, [i](const ServerCells& c) { return c.connect_failures[i].value(); });
   }
+  std::string last_failure = layout.metrics->health.last_failure.value();
   return {{"address", server.name()},
           {"state", State(layout.draining)},
           {"configured_state", std::string(ToString(layout.config.state))},
@@ -98,6 +99,7 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked, TimePoint now
           {"ejected", server.ejected(now)},
           {"ejections_total", Sum(cells, [](const ServerCells& c) { return c.ejections.value(); })},
           {"health_checked", health_checked && !layout.draining},
+          {"last_check_failure", last_failure.empty() ? Json(nullptr) : Json(last_failure)},
           {"connections_active", server.active()},
           {"connects_total", Sum(cells, [](const ServerCells& c) { return c.connects.value(); })},
           {"connect_failures", failures}};
@@ -137,6 +139,7 @@ Json UpstreamStatus(const UpstreamLayout& layout) {
           {"balance", std::string(ToString(config.balance))},
           {"queued", queue != nullptr ? queue->waiting() : 0},
           {"panic", layout.upstream->Panics(now)},
+          {"health_check", config.health_check ? Json(std::string(ToString(config.health_check->type))) : Json(nullptr)},
           {"servers", servers},
           {"names", names}};
 }

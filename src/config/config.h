@@ -41,6 +41,7 @@ enum class LogLevel { kTrace, kDebug, kInfo, kWarn, kError };
 
 // The names used in YAML, in metrics and in the status, e.g. "round_robin".
 std::string_view ToString(BalanceMethod method);
+std::string_view ToString(HealthCheckType type);
 std::string_view ToString(ServerState state);
 std::string_view ToString(DnsType type);
 std::string_view ToString(LogFormat format);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "config/names.h"
@@ -22,6 +23,18 @@ std::string Text(uint32_t value) { return absl::StrCat(value); }
 std::string Text(bool value) { return value ? "on" : "off"; }
 std::string Text(BalanceMethod value) { return std::string(ToString(value)); }
 std::string Text(ServerState value) { return std::string(ToString(value)); }
+std::string Text(HealthCheckType value) { return std::string(ToString(value)); }
+std::string Text(uint16_t value) { return absl::StrCat(value); }
+std::string Text(const std::vector<HealthCheckConfig::StatusRange>& values) {
+  return absl::StrJoin(values, ",", [](std::string* out, const HealthCheckConfig::StatusRange& range) {
+    absl::StrAppend(out, range.first);
+    if (range.last != range.first) absl::StrAppend(out, "-", range.last);
+  });
+}
+// Bytes that were sent or looked for.
+std::string Quoted(const std::string& bytes) {
+  return bytes.empty() ? "none" : absl::StrCat("\"", absl::CHexEscape(bytes), "\"");
+}
 std::string Text(LogLevel value) { return std::string(ToString(value)); }
 std::string Text(LogFormat value) { return std::string(ToString(value)); }
 std::string Text(const RateConfig& value) { return absl::StrCat(FormatRate(value.per_minute), " burst ", value.burst); }
@@ -36,7 +49,7 @@ std::string Text(const std::vector<AccessRule>& values) {
   return values.size() > kShown ? absl::StrCat(text, " and ", values.size() - kShown, " more") : text;
 }
 std::string Text(const HealthCheckConfig& value) {
-  return absl::StrCat(std::string(NameOf(kHealthCheckTypeNames, value.type)), " interval ", Text(value.interval), " timeout ",
+  return absl::StrCat(std::string(ToString(value.type)), " interval ", Text(value.interval), " timeout ",
                       Text(value.timeout), " rise ", value.rise, " fall ", value.fall);
 }
 std::string Text(const EjectionConfig& value) {
@@ -169,13 +182,40 @@ void CompareNames(const UpstreamConfig& before, const UpstreamConfig& after, Dif
   });
 }
 
+void CompareHealthChecks(const HealthCheckConfig& before, const HealthCheckConfig& after, Differences& differences) {
+  auto expectation = [](const HealthCheckConfig& check) {
+    return check.expect_pattern.empty() ? Quoted(check.expect) : absl::StrCat("pattern ", Quoted(check.expect_pattern));
+  };
+  auto start = [](const HealthCheckConfig& check) { return std::string(NameOf(kUpDownNames, check.start_up)); };
+  differences.Compare("health_check.type", before.type, after.type);
+  differences.Compare("health_check.interval", before.interval, after.interval);
+  differences.Compare("health_check.fast_interval", before.fast_interval, after.fast_interval);
+  differences.Compare("health_check.timeout", before.timeout, after.timeout);
+  differences.Compare("health_check.rise", before.rise, after.rise);
+  differences.Compare("health_check.fall", before.fall, after.fall);
+  differences.Compare("health_check.jitter", FormatPercent(before.jitter_percent), FormatPercent(after.jitter_percent));
+  differences.Compare("health_check.start", start(before), start(after));
+  differences.Compare("health_check.address", before.address, after.address, "the server's");
+  differences.Compare("health_check.port", before.port, after.port, "the server's");
+  differences.Compare("health_check.send", Quoted(before.send), Quoted(after.send));
+  differences.Compare("health_check.expect", expectation(before), expectation(after));
+  differences.Compare("health_check.method", before.method, after.method);
+  differences.Compare("health_check.path", before.path, after.path);
+  differences.Compare("health_check.host", before.host.empty() ? "the server's" : before.host,
+                      after.host.empty() ? "the server's" : after.host);
+  differences.Compare("health_check.status", before.statuses, after.statuses);
+}
+
 void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after, Differences& differences) {
   differences.In(absl::StrCat("upstream ", after.name, ": "));
   differences.Compare("balance", before.balance, after.balance);
   differences.Compare("connect_timeout", before.connect_timeout, after.connect_timeout);
   differences.Compare("connect_total_timeout", before.connect_total_timeout, after.connect_total_timeout);
   differences.Compare("connect_tries", before.connect_tries, after.connect_tries);
-  differences.Compare("health_check", before.health_check, after.health_check, "none");
+  if (before.health_check.has_value() && after.health_check.has_value())
+    CompareHealthChecks(*before.health_check, *after.health_check, differences);
+  else
+    differences.Compare("health_check", before.health_check, after.health_check, "none");
   differences.Compare("slow_start", before.slow_start, after.slow_start);
   differences.Compare("max_queue", before.max_queue, after.max_queue);
   differences.Compare("queue_timeout", before.queue_timeout, after.queue_timeout);

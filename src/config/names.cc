@@ -3,6 +3,7 @@
 namespace ringmain {
 
 std::string_view ToString(BalanceMethod method) { return NameOf(kBalanceNames, method); }
+std::string_view ToString(HealthCheckType type) { return NameOf(kHealthCheckTypeNames, type); }
 std::string_view ToString(ServerState state) { return NameOf(kServerStateNames, state); }
 std::string_view ToString(DnsType type) { return NameOf(kDnsTypeNames, type); }
 std::string_view ToString(LogFormat format) { return NameOf(kLogFormatNames, format); }

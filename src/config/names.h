@@ -38,6 +38,7 @@ inline constexpr std::array<Named<LogLevel>, 5> kLogLevelNames{{{"trace", LogLev
                                                                 {"warn", LogLevel::kWarn},
                                                                 {"error", LogLevel::kError}}};
 
+inline constexpr std::array<Named<bool>, 2> kUpDownNames{{{"up", true}, {"down", false}}};
 inline constexpr std::array<Named<bool>, 2> kOnOffNames{{{"on", true}, {"off", false}}};
 
 template <typename E, size_t N>

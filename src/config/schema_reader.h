@@ -1,7 +1,7 @@
 // SchemaReader: the keys of a configuration file, section by section; what each may be, and what has to fit together.
 //
 // The folder's own: schema.h is what others use. Its parts: schema.cc (the process), schema_listener.cc, schema_upstream.cc,
-// schema_socket.cc.
+// schema_socket.cc, schema_health_check.cc.
 #pragma once
 
 #include <map>
@@ -75,7 +75,6 @@ class SchemaReader {
   void ReadBalancing(MapReader& map, UpstreamConfig& upstream);
   void ReadEjection(const Value& value, UpstreamConfig& upstream);
   void ReadRetryBudget(MapReader& upstream_map, const Value& value, UpstreamConfig& upstream);
-  void ReadHealthCheck(const Value& section, HealthCheckConfig& check);
   void ReadSources(const Value& list, UpstreamConfig& upstream);
   void CheckSource(const Value& value, const SocketAddress& server, const UpstreamConfig& upstream);
   void ReadServers(const Value& list, UpstreamConfig& upstream);
@@ -86,6 +85,19 @@ class SchemaReader {
   // ---- Sockets of either (schema_socket.cc) ----
 
   void ReadSocket(const Value& section, SocketOptions& options, bool listens);
+
+  // ---- Health checks (schema_health_check.cc) ----
+
+  // REQUIRES: source addresses and servers of the upstream were read.
+  void ReadHealthCheck(const Value& section, UpstreamConfig& upstream);
+  void ReadWhatIsChecked(MapReader& map, HealthCheckConfig& check, const UpstreamConfig& upstream);
+  const Value* FindOfType(MapReader& map, std::string_view key, HealthCheckType type, const HealthCheckConfig& check);
+  void ReadSendExpect(const Value& section, MapReader& map, HealthCheckConfig& check);
+  std::string ReadBytes(const Value& value, std::string* pattern);
+  std::string ReadHex(const Value& value);
+  std::string ReadPattern(const Value& value);
+  void ReadHttp(MapReader& map, HealthCheckConfig& check);
+  void ReadStatuses(const Value& value, HealthCheckConfig& check);
 
   ErrorList& errors_;
   Config config_;

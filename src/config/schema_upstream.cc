@@ -11,7 +11,6 @@ namespace {
 
 using std::chrono::hours;
 
-constexpr uint32_t kMaxRiseFall = 100;
 constexpr uint16_t kDnsPort = 53;
 constexpr milliseconds kMaxTtl = hours(24);
 constexpr uint32_t kMaxLookupTries = 10;
@@ -31,7 +30,7 @@ void SchemaReader::ReadUpstream(const Value& item) {
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
   ReadBalancing(map, upstream);
   map.TimeOrOff("connect_total_timeout", milliseconds(1), kMaxConnectTries * hours(1), &upstream.connect_total_timeout);
-  if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
+  const Value* health_check = map.Find("health_check");
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
   map.Choice("transparent", kOnOffNames, &upstream.transparent);
   if (const Value* value = map.Find("source_addresses")) {
@@ -42,6 +41,7 @@ void SchemaReader::ReadUpstream(const Value& item) {
   if (const Value* value = map.Find("socket")) ReadSocket(*value, upstream.socket, /*listens=*/false);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
   if (const Value* value = map.Find("dns")) ReadDns(*value, upstream.dns);
+  if (health_check != nullptr) ReadHealthCheck(*health_check, upstream);
   map.Finish();
   config_.upstreams.push_back(std::move(upstream));
 }
@@ -82,16 +82,6 @@ void SchemaReader::ReadRetryBudget(MapReader& upstream_map, const Value& value, 
   MapReader map(value, errors_);
   map.Percent("percent", 0, 100, &budget.percent);
   map.Number("per_second", 0, 1'000'000, &budget.per_second);
-  map.Finish();
-}
-
-void SchemaReader::ReadHealthCheck(const Value& section, HealthCheckConfig& check) {
-  MapReader map(section, errors_);
-  map.Choice("type", kHealthCheckTypeNames, &check.type);
-  map.Time("interval", milliseconds(10), hours(24), &check.interval);
-  map.Time("timeout", milliseconds(1), hours(1), &check.timeout);
-  map.Number("rise", 1, kMaxRiseFall, &check.rise);
-  map.Number("fall", 1, kMaxRiseFall, &check.fall);
   map.Finish();
 }
 

@@ -22,6 +22,8 @@ class HealthState {
   std::optional<Flip> OnFailure() { return OnResult(false); }
 
   bool up() const { return up_; }
+  // The last result was against the state, and more of the kind will flip it.
+  bool contradicted() const { return against_ > 0; }
 
  private:
   std::optional<Flip> OnResult(bool success);

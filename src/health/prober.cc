@@ -21,10 +21,9 @@
 namespace ringmain {
 namespace {
 
-// Few servers are in flight at once; a full submission queue is submitted, and a full completion queue overflows into
-// kernel memory.
+// A full submission queue is submitted, and a full completion queue overflows into kernel memory.
 constexpr RingSize kRingSize = {64, 512};
-// Probes receive nothing: the smallest pool there can be.
+// Probes receive into memory of their own: the smallest pool there can be.
 constexpr BufferPool::Options kNoBuffers = {4096, 1, 4096};
 
 }  // namespace

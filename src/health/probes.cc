@@ -38,14 +38,24 @@ struct Probes::Probe : TimerWheel::Timer {
   Probe(uint32_t index_in, ProbeTarget target_in)
       : index(index_in),
         target(std::move(target_in)),
-        state(target.check.rise, target.check.fall, target.server->up()) {}
+        state(target.check->rise, target.check->fall, target.server->up()) {}
+
+  milliseconds interval() const {
+    const HealthCheckConfig& check = *target.check;
+    return state.contradicted() && check.fast_interval.count() > 0 ? check.fast_interval : check.interval;
+  }
 
   const uint32_t index;
   ProbeTarget target;
+  std::shared_ptr<const Exchange> next;  // of the probes to come
   HealthState state;
   Phase phase = Phase::kWaiting;
   uint32_t generation = 0;  // of the last probe started
+  // Of the probe under way, which a change does not touch.
+  std::shared_ptr<const Exchange> exchange;
   int fd = -1;
+  size_t sent = 0;  // of the request
+  std::string answer;
   size_t source = 0;  // of the server's source addresses
   TimePoint started;
   bool removed = false;  // goes with the final completion
@@ -71,6 +81,17 @@ void Probes::Check(std::vector<ProbeTarget> targets, TimePoint now) {
     }
   }
   for (auto [server, probe] : before) Remove(*probe);
+  std::erase_if(patterns_, [](const auto& pattern) { return pattern.second.expired(); });
+}
+
+std::shared_ptr<const Exchange> Probes::ExchangeWith(const ProbeTarget& target) {
+  std::shared_ptr<const Pattern> pattern;
+  if (const std::string& text = target.check->expect_pattern; !text.empty()) {
+    std::weak_ptr<const Pattern>& known = patterns_[text];
+    pattern = known.lock();
+    if (pattern == nullptr) known = pattern = Pattern::Compile(text).value();  // a Config that exists is valid
+  }
+  return std::make_shared<const Exchange>(target.check, target.server->address(), target.prologue, std::move(pattern));
 }
 
 void Probes::Add(ProbeTarget target, TimePoint first) {
@@ -81,15 +102,17 @@ void Probes::Add(ProbeTarget target, TimePoint first) {
   uint32_t index = free_.back();
   free_.pop_back();
   probes_[index] = std::make_unique<Probe>(index, std::move(target));
+  probes_[index]->next = ExchangeWith(probes_[index]->target);
   timers_.Schedule(*probes_[index], first);
 }
 
 void Probes::Change(Probe& probe, ProbeTarget target, TimePoint now) {
-  bool sooner = target.check.interval < probe.target.check.interval;
+  milliseconds before = probe.interval();
   probe.target = std::move(target);
-  probe.state.SetThresholds(probe.target.check.rise, probe.target.check.fall);
+  probe.next = ExchangeWith(probe.target);
+  probe.state.SetThresholds(probe.target.check->rise, probe.target.check->fall);
   if (probe.source >= probe.target.sources.size()) probe.source = 0;
-  if (sooner && probe.phase == Phase::kWaiting) ScheduleNext(probe, now);
+  if (probe.interval() < before && probe.phase == Phase::kWaiting) ScheduleNext(probe, now);
 }
 
 void Probes::Remove(Probe& probe) {
@@ -100,8 +123,13 @@ void Probes::Remove(Probe& probe) {
     return;
   }
   probe.removed = true;
-  if (probe.phase == Phase::kConnecting) io_.Cancel(TokenOf(probe));
+  Cancel(probe);
+}
+
+void Probes::Cancel(Probe& probe) {
+  if (probe.phase == Phase::kCancelling) return;
   probe.phase = Phase::kCancelling;
+  io_.Cancel(TokenOf(probe));
 }
 
 void Probes::Drop(Probe& probe) {
@@ -122,25 +150,27 @@ void Probes::RunTimers(TimePoint now) {
 
 void Probes::Start(Probe& probe, TimePoint now) {
   probe.started = now;
+  probe.exchange = probe.next;
   int fd = OpenSocket(probe);
   if (fd < 0) {
     if (fd == -EADDRNOTAVAIL)
       Failed(probe, "no interface of this machine has one of its source addresses");
     else
-      CouldNotConnect(probe, -fd, now);
+      Broke(probe, -fd, now);
     ScheduleNext(probe, now);
     return;
   }
   probe.fd = fd;
+  probe.sent = 0;
   ++probe.generation;
   probe.phase = Phase::kConnecting;
   ++armed_;
-  io_.Connect(TokenOf(probe), fd, probe.target.server->address());
-  timers_.Schedule(probe, now + probe.target.check.timeout);
+  io_.Connect(TokenOf(probe), fd, probe.exchange->address());
+  timers_.Schedule(probe, now + probe.target.check->timeout);
 }
 
 int Probes::OpenSocket(Probe& probe) {
-  int family = probe.target.server->address().family();
+  int family = probe.exchange->address().family();
   const std::vector<SocketAddress>& sources = probe.target.sources;
   if (sources.empty()) return io_.OpenSocket(family, nullptr, &probe.target.socket);
   int fd = -EADDRNOTAVAIL;
@@ -155,61 +185,120 @@ void Probes::UseNextSource(Probe& probe) {
   if (++probe.source >= probe.target.sources.size()) probe.source = 0;
 }
 
-void Probes::TimeOut(Probe& probe) {
-  probe.phase = Phase::kCancelling;
-  io_.Cancel(TokenOf(probe));
-  Failed(probe, absl::StrCat("timed out after ", InWords(probe.target.check.timeout)));
-}
-
 void Probes::Handle(const Completion& completion, TimePoint now) {
   RINGMAIN_CHECK(completion.token.op == Op::kProbe && completion.token.index < probes_.size());
   if (probes_[completion.token.index] == nullptr) return;
   Probe& probe = *probes_[completion.token.index];
   if (completion.token != TokenOf(probe) || probe.phase == Phase::kWaiting) return;
-  bool cancelled = probe.phase == Phase::kCancelling;
-  int error = -completion.result;
-  if (error <= 0 && io_.ConnectedToItself(probe.fd, probe.target.server->address())) error = ECONNREFUSED;
-  probe.phase = Phase::kWaiting;
   --armed_;
+  if (probe.phase == Phase::kCancelling) return Finish(probe, now);  // counted when it timed out
+  int error = completion.result < 0 ? -completion.result : 0;
+  if (error == 0 && probe.phase == Phase::kConnecting && io_.ConnectedToItself(probe.fd, probe.exchange->address()))
+    error = ECONNREFUSED;
+  if (error != 0) {
+    Broke(probe, error, now);
+    Finish(probe, now);
+  } else if (probe.phase == Phase::kReceiving) {
+    Receive(probe, now);
+  } else {
+    Send(probe, now);
+  }
+}
+
+void Probes::Poll(Probe& probe, Phase phase, short events) {
+  probe.phase = phase;
+  ++armed_;
+  io_.Poll(TokenOf(probe), probe.fd, events);
+}
+
+void Probes::Send(Probe& probe, TimePoint now) {
+  const std::string& request = probe.exchange->request();
+  if (probe.sent < request.size()) {
+    iovec rest{const_cast<char*>(request.data()) + probe.sent, request.size() - probe.sent};  // only read
+    int sent = io_.SendNow(probe.fd, {&rest, 1});
+    if (sent < 0 && sent != -EAGAIN) {
+      Broke(probe, -sent, now);
+      return Finish(probe, now);
+    }
+    if (sent > 0) probe.sent += static_cast<size_t>(sent);
+  }
+  if (probe.sent < request.size()) return Poll(probe, Phase::kSending, POLLOUT);
+  if (probe.exchange->wants_answer()) return Poll(probe, Phase::kReceiving, POLLIN);
+  Succeeded(probe);
+  Finish(probe, now);
+}
+
+void Probes::Receive(Probe& probe, TimePoint now) {
+  size_t seen = probe.answer.size();
+  iovec room{received_.data(), Exchange::kMaxAnswer - seen};
+  int received = io_.ReceiveNow(probe.fd, {&room, 1});
+  if (received == -EAGAIN) return Poll(probe, Phase::kReceiving, POLLIN);
+  if (received < 0) {
+    Broke(probe, -received, now);
+    return Finish(probe, now);
+  }
+  if (received == 0) {
+    Failed(probe, absl::StrCat("closed without ", std::string(probe.exchange->Lacking(probe.answer))));
+    return Finish(probe, now);
+  }
+  probe.answer.append(received_.data(), static_cast<size_t>(received));
+  std::string reason;
+  switch (probe.exchange->Judge(probe.answer, seen, reason)) {
+    case Exchange::Verdict::kMore:
+      return Poll(probe, Phase::kReceiving, POLLIN);
+    case Exchange::Verdict::kGood:
+      Succeeded(probe);
+      break;
+    case Exchange::Verdict::kBad:
+      Failed(probe, reason);
+      break;
+  }
+  Finish(probe, now);
+}
+
+void Probes::TimeOut(Probe& probe) {
+  std::string reason = absl::StrCat("timed out after ", InWords(probe.target.check->timeout));
+  if (probe.phase == Phase::kSending) reason += " before all was sent";
+  if (probe.phase == Phase::kReceiving) absl::StrAppend(&reason, " without ", std::string(probe.exchange->Lacking(probe.answer)));
+  Cancel(probe);
+  Failed(probe, reason);
+}
+
+void Probes::Finish(Probe& probe, TimePoint now) {
   Close(probe);
   timers_.Cancel(probe);
-  if (probe.removed) {
-    Drop(probe);
-    return;
-  }
-  if (stopped_) return;
-  if (cancelled) {
-    // Counted when it timed out.
-  } else if (error <= 0) {
-    Succeeded(probe);
-  } else {
-    CouldNotConnect(probe, error, now);
-  }
-  ScheduleNext(probe, now);
+  probe.phase = Phase::kWaiting;
+  probe.exchange.reset();
+  probe.answer = std::string();  // with its memory
+  if (probe.removed) return Drop(probe);
+  if (!stopped_) ScheduleNext(probe, now);
 }
 
 void Probes::ScheduleNext(Probe& probe, TimePoint now) {
-  double factor = std::uniform_real_distribution<double>(0.9, 1.1)(random_);
-  Duration interval(static_cast<int64_t>(static_cast<double>(Duration(probe.target.check.interval).count()) * factor));
+  double most = probe.target.check->jitter_percent / 100.0;
+  double factor = std::uniform_real_distribution<double>(1 - most, 1 + most)(random_);
+  Duration interval(static_cast<int64_t>(static_cast<double>(Duration(probe.interval()).count()) * factor));
   timers_.Schedule(probe, std::max(now, probe.started + interval));
 }
 
 void Probes::Succeeded(Probe& probe) {
   probe.target.metrics->health.succeeded.Add();
   if (!probe.state.OnSuccess()) return;
+  probe.target.server->set_started_at(io_.Now());
   probe.target.server->set_up(true);
   Log(LogLevel::kInfo, "server up upstream=", probe.target.upstream, " server=", probe.target.server->name());
 }
 
 void Probes::Failed(Probe& probe, const std::string& reason) {
   probe.target.metrics->health.failed.Add();
+  probe.target.metrics->health.last_failure.Set(reason);
   if (!probe.state.OnFailure()) return;
   probe.target.server->set_up(false);
   Log(LogLevel::kWarn, "server down upstream=", probe.target.upstream, " server=", probe.target.server->name(),
       " reason=\"", reason, "\"");
 }
 
-void Probes::CouldNotConnect(Probe& probe, int error, TimePoint now) {
+void Probes::Broke(Probe& probe, int error, TimePoint now) {
   if (!IsOurOwnShortage(error)) {
     Failed(probe, InWords(error));
     return;
@@ -220,7 +309,7 @@ void Probes::CouldNotConnect(Probe& probe, int error, TimePoint now) {
 }
 
 void Probes::Close(Probe& probe) {
-  if (probe.target.server->address().is_unix()) {
+  if (probe.exchange->address().is_unix()) {
     io_.Close(probe.fd);
   } else {
     io_.CloseWithReset(probe.fd);
@@ -233,9 +322,7 @@ void Probes::Stop() {
   for (auto& probe : probes_) {
     if (probe == nullptr) continue;
     timers_.Cancel(*probe);
-    if (probe->phase != Phase::kConnecting) continue;
-    probe->phase = Phase::kCancelling;
-    io_.Cancel(TokenOf(*probe));
+    if (probe->phase != Phase::kWaiting) Cancel(*probe);
   }
 }
 

@@ -1,13 +1,19 @@
 // Probes: the health checks of all servers, over an Io. What runs them is HealthThread (prober.h).
 //
-//   kWaiting ─► kConnecting ─┬─ answered ──────────────────────────────────────► kWaiting
-//                            └─ timed out, removed ─► kCancelling ─ final completion ─► kWaiting, or gone
+//   kWaiting ─► kConnecting ─► kSending ─► kReceiving
+//                    │             │            │
+//                    └─────────────┴────────────┴─┬─ judged ─────────────────────────────────► kWaiting
+//                                                 └─ timed out, removed ─► kCancelling ─ final completion ─► kWaiting, or gone
 //
-// A probe connects and closes at once with a reset, which leaves no TIME_WAIT behind. It comes from the first of the
-// server's source addresses; from the next one if that cannot be had. A server never has two probes at once; all
-// servers are probed independently of each other. Thread-bound.
+// A probe connects, sends what its Exchange says (often at once, without kSending), looks at what comes until that is enough, and closes at
+// once with a reset, which leaves no TIME_WAIT behind. What is armed is the connect, or a poll: sending and receiving themselves are
+// immediate, so no memory of a probe is ever the kernel's. The timeout is of the whole probe. It comes from the first of the source
+// addresses; from the next one if that cannot be had. A server never has two probes at once; all servers are probed independently of each
+// other. Thread-bound.
 #pragma once
 
+#include <array>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -16,6 +22,8 @@
 
 #include "base/timer_wheel.h"
 #include "config/config.h"
+#include "config/pattern.h"
+#include "health/exchange.h"
 #include "health/health_state.h"
 #include "log/log.h"
 #include "metrics/board.h"
@@ -29,9 +37,10 @@ struct ProbeTarget {
   std::string upstream;
   std::shared_ptr<Server> server;
   std::shared_ptr<ServerMetrics> metrics;
-  HealthCheckConfig check;
-  std::vector<SocketAddress> sources;  // of probes, all of the server's family; empty: the kernel chooses
+  std::shared_ptr<const HealthCheckConfig> check;
+  std::vector<SocketAddress> sources;  // of probes, all of the family of what is checked; empty: the kernel chooses
   SocketOptions socket{};              // of probes
+  std::string prologue{};              // what every probe sends first, whatever its type
 };
 
 class Probes {
@@ -39,8 +48,7 @@ class Probes {
   // The first probe of every server starts within this time, spread evenly.
   static constexpr Duration kFirstProbesWithin = milliseconds(100);
 
-  // Nothing is checked at first. `io` outlives the probes. `seed` is of the jitter: each interval is between 90% and 110% of the configured
-  // one.
+  // Nothing is checked at first. `io` outlives the probes. `seed` is of the jitter.
   Probes(Io& io, uint64_t seed, TimePoint now);
   // REQUIRES: armed() == 0 and Stop was called.
   ~Probes();
@@ -65,8 +73,10 @@ class Probes {
  private:
   enum class Phase {
     kWaiting,     // no socket; the timer starts the next probe
-    kConnecting,  // the connect is armed; the timer is its timeout
-    kCancelling,  // timed out or stopped; the final completion is still to come
+    kConnecting,  // the connect is armed; the timer is the timeout, as in the next two
+    kSending,     // connected; a poll for room to send the rest of the request is armed
+    kReceiving,   // all is sent; a poll for an answer, or more of it, is armed
+    kCancelling,  // timed out, removed or stopped; the final completion is still to come
   };
   struct Probe;
 
@@ -76,11 +86,18 @@ class Probes {
   void Drop(Probe& probe);
   void Start(Probe& probe, TimePoint now);
   int OpenSocket(Probe& probe);
+  void Poll(Probe& probe, Phase phase, short events);
+  void Send(Probe& probe, TimePoint now);
+  void Receive(Probe& probe, TimePoint now);
   void TimeOut(Probe& probe);
+  void Cancel(Probe& probe);
+  // The probe has nothing armed any more, and was judged.
+  void Finish(Probe& probe, TimePoint now);
   void ScheduleNext(Probe& probe, TimePoint now);
   void Succeeded(Probe& probe);
   void Failed(Probe& probe, const std::string& reason);
-  void CouldNotConnect(Probe& probe, int error, TimePoint now);
+  void Broke(Probe& probe, int error, TimePoint now);
+  std::shared_ptr<const Exchange> ExchangeWith(const ProbeTarget& target);
   static void UseNextSource(Probe& probe);
   void Close(Probe& probe);
   Token TokenOf(const Probe& probe) const;
@@ -93,6 +110,8 @@ class Probes {
   size_t armed_ = 0;
   bool stopped_ = false;
   LogLimiter skipped_log_;
+  std::map<std::string, std::weak_ptr<const Pattern>> patterns_;  // of many servers one
+  std::array<char, Exchange::kMaxAnswer> received_;               // by one receive
 };
 
 }  // namespace ringmain

@@ -51,6 +51,7 @@ struct ServerCells {
 struct HealthCells {
   Counter succeeded;
   Counter failed;
+  Note last_failure;  // why; empty before the first
 };
 
 // What one worker counts of itself.

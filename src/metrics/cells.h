@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
+#include <string>
 
 #include "base/clock.h"
 #include "base/per_worker.h"
@@ -35,6 +37,23 @@ class Gauge {
 
  private:
   std::atomic<int64_t> value_{0};
+};
+
+// A sentence about what happened last. Not for what happens often: it locks.
+class Note {
+ public:
+  void Set(const std::string& text) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    text_ = text;
+  }
+  std::string value() const {
+    std::lock_guard<std::mutex> lock(mutex_);
+    return text_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::string text_;
 };
 
 // Durations counted into fixed buckets. `Bounds` is a constexpr std::array of inclusive upper bounds in nanoseconds, ascending;

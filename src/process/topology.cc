@@ -126,6 +126,8 @@ Topology::UpstreamEntry Topology::NextUpstream(const UpstreamConfig& config, con
       old.erase(found);
     } else {
       next.servers.push_back({std::make_shared<Server>(server.address), std::make_shared<ServerMetrics>(name, workers)});
+      // Before any worker sees it: the first check may come later than the first client.
+      if (config.health_check.has_value() && !config.health_check->start_up) next.servers.back().server->set_up(false);
     }
     if (before != nullptr && !TookConnections(*before, name) && server.state == ServerState::kEnabled)
       next.servers.back().server->set_started_at(now);
@@ -235,11 +237,16 @@ std::vector<ProbeTarget> Topology::ProbeTargets() const {
   for (const UpstreamEntry& entry : upstreams_) {
     const std::optional<HealthCheckConfig>& check = entry.upstream->config().health_check;
     for (size_t i = 0; check.has_value() && i < entry.servers.size(); ++i) {
-      if (entry.upstream->config().servers[i].state == ServerState::kDisabled) continue;
-      std::span<const SocketAddress> sources = entry.upstream->sources(i);
-      targets.push_back({entry.upstream->name(), entry.servers[i].server, entry.servers[i].metrics, *check,
-                         {sources.begin(), sources.end()}, entry.upstream->config().socket});
-      targets.back().socket.fast_open = 0;  // a connect that sends nothing would not even begin
+      const UpstreamConfig& config = entry.upstream->config();
+      if (config.servers[i].state == ServerState::kDisabled) continue;
+      const ServerEntry& server = entry.servers[i];
+      SocketAddress address = Exchange::AddressOf(*check, server.server->address());
+      std::span<const SocketAddress> sources = entry.upstream->SourcesOf(address.family());
+      // The upstream owns its configuration.
+      targets.push_back({entry.upstream->name(), server.server, server.metrics,
+                         std::shared_ptr<const HealthCheckConfig>(entry.upstream, &*check), {sources.begin(), sources.end()}, config.socket});
+      // A connect that sends nothing would not even begin.
+      if (check->type == HealthCheckType::kTcp) targets.back().socket.fast_open = 0;
     }
   }
   return targets;

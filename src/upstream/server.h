@@ -46,7 +46,7 @@ class alignas(64) Server {
   // ---- Health ----
 
   bool up() const { return up_.load(std::memory_order_relaxed); }
-  // Only the health thread calls this.
+  // Only the health thread calls this; and who makes the server, before others know of it.
   void set_up(bool up) { up_.store(up, std::memory_order_relaxed); }
   // When it last began to take connections after it had not, from which slow_start counts; the epoch: long ago.
   TimePoint started_at() const { return TimePoint(Duration(started_at_.load(std::memory_order_relaxed))); }

@@ -86,9 +86,9 @@ bool Upstream::Panics(TimePoint now) const {
   return up * 100 < enabled * config_.panic_threshold_percent;
 }
 
-std::span<const SocketAddress> Upstream::sources(size_t i) const {
+std::span<const SocketAddress> Upstream::SourcesOf(int family) const {
   std::span<const SocketAddress> sources(sources_);
-  switch (servers_[i]->address().family()) {
+  switch (family) {
     case AF_INET:
       return sources.first(ipv4_sources_);
     case AF_INET6:

@@ -113,7 +113,8 @@ class Upstream {
   };
   const Terms& terms(size_t i) const { return terms_[i]; }
   // The local addresses that connections to server `i` are made from, all of its family; empty: the kernel chooses.
-  std::span<const SocketAddress> sources(size_t i) const;
+  std::span<const SocketAddress> sources(size_t i) const { return SourcesOf(servers_[i]->address().family()); }
+  std::span<const SocketAddress> SourcesOf(int family) const;
 
   const Balancer& balancer() const { return *balancer_; }
 

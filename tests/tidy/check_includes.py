@@ -39,6 +39,7 @@ FOLDERS = {
 LIBRARIES = {
     "spdlog/": "log",
     "yaml-cpp/": "config",
+    "re2/": "config",
     "liburing": "uring",
     "prometheus/": "admin",
     "civetweb": "admin",
