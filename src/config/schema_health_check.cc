@@ -14,7 +14,6 @@ namespace {
 using std::chrono::hours;
 
 constexpr uint32_t kMaxRiseFall = 100;
-constexpr uint32_t kMaxJitterPercent = 50;
 // A fourth of what is looked at of an answer (Exchange::kMaxAnswer).
 constexpr size_t kMaxBytes = 4096;
 constexpr size_t kMaxPattern = 1024;
