@@ -24,7 +24,16 @@ std::string Text(LogLevel value) { return std::string(ToString(value)); }
 std::string Text(LogFormat value) { return std::string(ToString(value)); }
 std::string Text(const HealthCheckConfig& value) {
   return absl::StrCat(std::string(NameOf(kHealthCheckTypeNames, value.type)), " interval ", Text(value.interval), " timeout ",
-                      Text(value.timeout), " rise ", value.rise, " fall ", value.fall);
+                      Text(value.timeout), " rise ", value.rise, " fall ", value.fall,
+                      value.send_proxy_protocol ? " send_proxy_protocol on" : "");
+}
+std::string Text(ProxyProtocolSend value) { return std::string(NameOf(kProxyProtocolSendNames, value)); }
+std::string Text(const ProxyProtocolConfig& value) {
+  std::string text(NameOf(kProxyProtocolAcceptNames, value.accept));
+  if (!value.from.empty())
+    absl::StrAppend(&text, " from ", absl::StrJoin(value.from, ", ", [](std::string* out, const Network& one) { *out += one.ToString(); }));
+  if (value.accept != ProxyProtocolAccept::kOff) absl::StrAppend(&text, " timeout ", Text(value.timeout));
+  return text;
 }
 std::string Text(const std::vector<SocketAddress>& values) {
   if (values.empty()) return "none";
@@ -86,6 +95,7 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("half_closed_timeout", before.half_closed_timeout, after.half_closed_timeout);
   differences.Compare("keepalive", before.keepalive, after.keepalive);
   differences.Compare("backlog", before.backlog, after.backlog);
+  differences.Compare("proxy_protocol", before.proxy_protocol, after.proxy_protocol);
   differences.In("");
 }
 
@@ -94,6 +104,7 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("balance", before.balance, after.balance);
   differences.Compare("connect_timeout", before.connect_timeout, after.connect_timeout);
   differences.Compare("connect_tries", before.connect_tries, after.connect_tries);
+  differences.Compare("send_proxy_protocol", before.send_proxy_protocol, after.send_proxy_protocol);
   differences.Compare("health_check", before.health_check, after.health_check, "none");
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);
   differences.Compare("close_removed_after", before.close_removed_after, after.close_removed_after);

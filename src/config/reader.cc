@@ -77,12 +77,12 @@ bool IsName(std::string_view text) {
   });
 }
 
-std::optional<SocketAddress> ReadBy(absl::StatusOr<SocketAddress> (*parse)(std::string_view), const Value& value,
-                                    ErrorList& errors) {
+template <typename T>
+std::optional<T> ReadBy(absl::StatusOr<T> (*parse)(std::string_view), const Value& value, ErrorList& errors) {
   if (!CheckScalar(value, errors)) return std::nullopt;
-  absl::StatusOr<SocketAddress> address = parse(value.text());
-  if (address.ok()) return *address;
-  errors.Add(value.place, absl::StrCat(value.name, ": ", address.status().message()));
+  absl::StatusOr<T> result = parse(value.text());
+  if (result.ok()) return *result;
+  errors.Add(value.place, absl::StrCat(value.name, ": ", result.status().message()));
   return std::nullopt;
 }
 
@@ -158,6 +158,8 @@ std::optional<SocketAddress> ReadHost(const Value& value, ErrorList& errors) {
   return ReadBy(SocketAddress::ParseHost, value, errors);
 }
 
+std::optional<Network> ReadNetwork(const Value& value, ErrorList& errors) { return ReadBy(Network::Parse, value, errors); }
+
 MapReader::MapReader(const Value& value, ErrorList& errors)
     : errors_(errors), place_(PlaceOf(value.node.Mark())), is_map_(value.node.IsMap()) {
   if (!is_map_) {
@@ -181,7 +183,7 @@ MapReader::MapReader(const Value& value, ErrorList& errors)
 }
 
 const Value* MapReader::Find(std::string_view key, Need need) {
-  known_.emplace_back(key);
+  if (std::find(known_.begin(), known_.end(), key) == known_.end()) known_.emplace_back(key);
   auto it = entries_.find(key);
   if (it == entries_.end()) {
     if (is_map_ && need == Need::kRequired) errors_.Add(place_, absl::StrCat("missing key ", Quote(key)));

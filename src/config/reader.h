@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "base/clock.h"
+#include "base/network.h"
 #include "base/socket_address.h"
 #include "config/names.h"
 
@@ -76,6 +77,7 @@ std::vector<Value> Items(const Value& value, std::string_view item_name, size_t 
 std::optional<SocketAddress> ReadAddress(const Value& value, ErrorList& errors);
 // An IP address without a port.
 std::optional<SocketAddress> ReadHost(const Value& value, ErrorList& errors);
+std::optional<Network> ReadNetwork(const Value& value, ErrorList& errors);
 
 struct PlacedName {
   std::string name;
@@ -106,8 +108,8 @@ class MapReader {
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);
   template <typename E, size_t N>
-  void Choice(std::string_view key, const std::array<Named<E>, N>& names, E* out) {
-    const Value* value = FindScalar(key);
+  void Choice(std::string_view key, const std::array<Named<E>, N>& names, E* out, Need need = Need::kOptional) {
+    const Value* value = FindScalar(key, need);
     if (value == nullptr) return;
     std::vector<std::string> known;
     for (const auto& name : names) {

@@ -61,6 +61,7 @@ class SchemaReader {
 
   void ReadListener(const Value& item);
   void ReadListen(const Value& value, ListenerConfig& listener);
+  void ReadProxyProtocol(MapReader& map, ProxyProtocolConfig& proxy_protocol);
 
   // ---- Upstreams (schema_upstream.cc) ----
 

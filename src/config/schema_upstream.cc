@@ -24,7 +24,12 @@ void SchemaReader::ReadUpstream(const Value& item) {
   map.Choice("balance", kBalanceNames, &upstream.balance);
   map.Time("connect_timeout", milliseconds(1), hours(1), &upstream.connect_timeout);
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
-  if (const Value* value = map.Find("health_check")) ReadHealthCheck(*value, upstream.health_check.emplace());
+  map.Choice("send_proxy_protocol", kProxyProtocolSendNames, &upstream.send_proxy_protocol);
+  if (const Value* value = map.Find("health_check")) {
+    ReadHealthCheck(*value, upstream.health_check.emplace());
+    if (upstream.health_check->send_proxy_protocol && upstream.send_proxy_protocol == ProxyProtocolSend::kOff)
+      errors_.Add(value->place, "health_check: send_proxy_protocol is on, but the upstream sends none; set the upstream's to v1 or v2");
+  }
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
   if (const Value* value = map.Find("source_addresses")) ReadSources(*value, upstream);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
@@ -39,6 +44,7 @@ void SchemaReader::ReadHealthCheck(const Value& section, HealthCheckConfig& chec
   map.Time("timeout", milliseconds(1), hours(1), &check.timeout);
   map.Number("rise", 1, kMaxRiseFall, &check.rise);
   map.Number("fall", 1, kMaxRiseFall, &check.fall);
+  map.Choice("send_proxy_protocol", kOnOffNames, &check.send_proxy_protocol);
   map.Finish();
 }
 

@@ -141,7 +141,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("names: x"), {"5:5: unknown key 'names'; did you mean 'name'?"}},
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, keepalive, backlog"}},
+            "idle_timeout, half_closed_timeout, keepalive, backlog, proxy_protocol"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
