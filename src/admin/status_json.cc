@@ -39,6 +39,7 @@ Json Listener(const ListenerLayout& listener) {
           {"addresses", Addresses(listener.addresses)},
           {"upstream", config.upstream},
           {"max_connections", config.max_connections ? Json(*config.max_connections) : Json(nullptr)},
+          {"proxy_protocol", std::string(ToString(config.proxy_protocol.accept))},
           {"connections_active", Sum(cells, [](const ListenerCells& c) { return c.active.value(); })},
           {"connections_total", Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); })},
           {"bytes", bytes},
@@ -67,7 +68,8 @@ Json UpstreamStatus(const UpstreamLayout& layout) {
   const UpstreamConfig& config = layout.upstream->config();
   Json servers = Json::array();
   for (const ServerLayout& server : layout.servers) servers.push_back(ServerStatus(server, config.health_check.has_value()));
-  return {{"name", config.name}, {"balance", std::string(ToString(config.balance))}, {"servers", servers}};
+  return {{"name", config.name}, {"balance", std::string(ToString(config.balance))},
+          {"send_proxy_protocol", std::string(ToString(config.send_proxy_protocol))}, {"servers", servers}};
 }
 
 Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {

@@ -166,6 +166,8 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   route->keepalive = listener.config.keepalive;
   route->idle_timeout = listener.config.idle_timeout;
   route->half_closed_timeout = listener.config.half_closed_timeout;
+  route->proxy_protocol = listener.config.proxy_protocol;
+  route->send_proxy_protocol = upstream->config().send_proxy_protocol;
   route->connect_timeout = upstream->config().connect_timeout;
   route->connect_tries = upstream->config().connect_tries;
   return route;

@@ -4,12 +4,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/intrusive_list.h"
 #include "base/timer_wheel.h"
 #include "metrics/board.h"
 #include "metrics/session_list.h"
+#include "protocol/proxy_protocol.h"
 #include "session/relay.h"
 #include "session/source_turns.h"
 #include "upstream/upstream.h"
@@ -37,11 +39,21 @@ struct Route {
   uint32_t connect_tries = 1;
   Duration idle_timeout{};         // zero is off
   Duration half_closed_timeout{};  // zero is off
+  ProxyProtocolConfig proxy_protocol;  // from clients
+  ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
   uint32_t sessions = 0;           // that use it; changes
   bool retired = false;            // another has taken its place, or it came from elsewhere; changes
 };
 
-// Plain state; the rules are in Sessions. The base class is its one timer: the connect timeout, then the check for quiet.
+// What a client's PROXY protocol header says, or what is there of it. Of sessions that have, or may have, one; Sessions keeps them apart.
+struct ClientHeader {
+  bool optional = false;  // what cannot be a header is payload
+  std::string bytes;      // while it is read: what has come of it
+  ProxyHeader header;     // once it was read
+};
+
+// Plain state; the rules are in Sessions. The base class is its one timer: that of a header, the connect timeout, then the check for
+// quiet.
 struct Session : TimerWheel::Timer {
   Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, Route& route_in, int client)
       : relays{Relay(env, Op::kReceiveFromClient, Op::kSendToServer, generation_in, index_in, true),
@@ -86,8 +98,10 @@ struct Session : TimerWheel::Timer {
   bool passed = false;      // to another process that did not take it over, and may have its files open still
   bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
+  bool has_header = false;  // a ClientHeader is kept for it
   uint8_t tries = 0;        // servers tried, the current one included
   uint16_t source = 0;      // the index of the source address of the current connect
+  uint16_t lead = 0;        // bytes of the header that the current server is sent, which relays[0] counts as if the client had sent them
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
   TimePoint accepted_at{};

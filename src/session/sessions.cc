@@ -56,7 +56,7 @@ void Sessions::Open(int client, Route& route) {
   session.relay(Direction::kToServer).SetSource(client);
   session.relay(Direction::kToClient).SetSink(client);
   Touch(session);
-  StartConnect(session, CloseReason::kNoServer);
+  if (route.proxy_protocol.accept == ProxyProtocolAccept::kOff || !ExpectHeader(session)) StartConnect(session, CloseReason::kNoServer);
 }
 
 void Sessions::Handle(const Completion& completion) {
@@ -91,9 +91,12 @@ void Sessions::Handle(const Completion& completion) {
     default:
       RINGMAIN_CHECK(false);
   }
-  if (session->state == SessionState::kClosing) {
-    FinishClose(*session);
-    return;
+  if (session->state != SessionState::kEstablished) {
+    if (session->state == SessionState::kClosing) {
+      FinishClose(*session);
+      return;
+    }
+    if (session->state == SessionState::kReadingHeader && !ReadHeader(*session)) return;
   }
   Touch(*session);
   if (event != RelayEvent::kNone || session->server_lost) OnRelayEvent(*session, direction, event);
@@ -297,6 +300,7 @@ void Sessions::Establish(Session& session) {
   session.relay(Direction::kToClient).SetSource(session.server_fd);
   StartQuietTimer(session, now);
   Touch(session);
+  if (route.send_proxy_protocol != ProxyProtocolSend::kOff) SendHeader(session);
 }
 
 void Sessions::ReleaseServer(Session& session) {
@@ -336,6 +340,10 @@ void Sessions::ActOn(Session& session, Direction direction, RelayEvent event) {
 
 void Sessions::OnSourceEnded(Session& session, Direction direction, bool reset) {
   bool client = direction == Direction::kToServer;
+  if (session.state == SessionState::kReadingHeader) {
+    OnHeaderCutOff(session, reset);
+    return;
+  }
   if (session.state == SessionState::kConnecting) {
     // Only the client has a relay that receives yet.
     if (reset) {
@@ -411,6 +419,10 @@ void Sessions::StartQuietTimer(Session& session, TimePoint now) {
 }
 
 void Sessions::OnTimer(Session& session, TimePoint now) {
+  if (session.state == SessionState::kReadingHeader) {
+    OnHeaderLate(session);
+    return;
+  }
   if (session.state == SessionState::kConnecting) {
     if (now >= session.leave_at) {
       Close(session, CloseReason::kClientLeft);

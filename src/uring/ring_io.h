@@ -49,6 +49,7 @@ class RingIo final : public Io, private BufferPublisher {
   int SendNow(int fd, std::span<const iovec> parts) override;
   void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
   std::optional<SocketAddress> PeerAddress(int fd) override;
+  std::optional<SocketAddress> LocalAddress(int fd) override;
   TimePoint Now() override { return Clock::now(); }
 
  private:

@@ -41,6 +41,7 @@ struct WorkerShared {
   LogLimiter refused;
   LogLimiter connect_failed;
   LogLimiter source_failed;
+  LogLimiter header_refused;
   LogLimiter accept_paused{seconds(10)};
   UniqueFd finished;  // an eventfd that counts the workers whose thread is through
 };
@@ -157,6 +158,7 @@ class Worker final : private SessionObserver {
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   Route* CurrentRoute(Route& retired) override;
+  void OnHeaderRefused(const Route& route, const std::optional<SocketAddress>& client, std::string_view why) override;
   void OnOutOfFiles() override;
   void OnLetGo(Route& route) override;
   void ReleaseLimits(ListenerRoute& route);

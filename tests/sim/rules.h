@@ -55,6 +55,7 @@ class Rules {
   void CheckTimeout(const SimSession& session, Duration timeout);
   void CheckNotReplaced(const SimSession& session, CloseReason reason);
   void CheckRefused(const SimSession& session, CloseReason reason);
+  void CheckHeaderRefused(const SimSession& session, CloseReason reason);
 
   uint64_t Queued(const SimSocket& source, const SimSocket* sink) const;
   Duration QuietLimit(const SimSession& session) const;

@@ -28,6 +28,8 @@ struct WorldOptions {
   Duration idle_timeout{};
   Duration half_closed_timeout{};
   seconds keepalive{30};
+  ProxyProtocolConfig proxy_protocol;
+  ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
   std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
@@ -79,16 +81,22 @@ class World final : public SessionObserver {
   // Once health has changed, which servers a session could have had is not known any more.
   void SetServerUp(size_t server, bool up);
   bool health_changed() const { return health_changed_; }
+  // Clients are not among those who may send a header, and must.
+  bool RefusesUntrusted() const;
   Rules& rules() { return rules_; }
 
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
   void OnSourceFailed(const Route& route, uint16_t server, const SocketAddress& source, bool missing) override;
   Route* CurrentRoute(Route&) override { return current_; }
+  void OnHeaderRefused(const Route&, const std::optional<SocketAddress>&, std::string_view why) override {
+    report_.Trace("header refused: ", std::string(why));
+  }
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
 
  private:
+  bool TrustsClients() const;
   std::unique_ptr<Sessions> NewSessions();
   using Saved = std::vector<std::pair<FrozenSession, uint16_t>>;
   Saved Save();

@@ -49,6 +49,7 @@ class FakeIo final : public Io {
   void EndForAll(int, bool) override { ADD_FAILURE(); }
   void PollNow(std::span<pollfd>) override {}
   std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
+  std::optional<SocketAddress> LocalAddress(int) override { return std::nullopt; }
   void Poll(Token, int, short) override {}
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
   void ReleasePipe(uint16_t) override {}
@@ -131,7 +132,7 @@ class ProbesTest : public testing::Test {
   }
   Server& server(size_t i = 0) { return upstream_->server(i); }
 
-  static constexpr HealthCheckConfig kCheck = {HealthCheckType::kTcp, milliseconds(2000), milliseconds(1000), 2, 3};
+  static inline const HealthCheckConfig kCheck = {.interval = milliseconds(2000), .timeout = milliseconds(1000), .rise = 2, .fall = 3};
 
   TimePoint now_ = TimePoint(std::chrono::hours(5));
   FakeIo io_;
