@@ -74,6 +74,7 @@ Json Listener(const ListenerLayout& listener) {
           {"access", Access(config.access)},
           {"accept_rate", Rate(config.accept_rate)},
           {"per_source", PerSource(listener)},
+          {"proxy_protocol", std::string(ToString(config.proxy_protocol.accept))},
           {"connections_active", Sum(cells, [](const ListenerCells& c) { return c.active.value(); })},
           {"connections_total", Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); })},
           {"bytes", bytes},
@@ -140,6 +141,7 @@ Json UpstreamStatus(const UpstreamLayout& layout) {
           {"queued", queue != nullptr ? queue->waiting() : 0},
           {"panic", layout.upstream->Panics(now)},
           {"health_check", config.health_check ? Json(std::string(ToString(config.health_check->type))) : Json(nullptr)},
+          {"send_proxy_protocol", std::string(ToString(config.send_proxy_protocol))},
           {"servers", servers},
           {"names", names}};
 }

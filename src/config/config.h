@@ -44,6 +44,8 @@ std::string_view ToString(BalanceMethod method);
 std::string_view ToString(HealthCheckType type);
 std::string_view ToString(ServerState state);
 std::string_view ToString(DnsType type);
+std::string_view ToString(ProxyProtocolAccept accept);
+std::string_view ToString(ProxyProtocolSend send);
 std::string_view ToString(LogFormat format);
 std::string_view ToString(LogLevel level);
 
@@ -194,7 +196,8 @@ struct BandwidthConfig {
 
 struct ProxyProtocolConfig {
   ProxyProtocolAccept accept = ProxyProtocolAccept::kOff;
-  std::vector<Network> from;   // others are taken as they come, without a header; empty: everybody may send one
+  // From others no header is taken: they are served without one if it is optional, and refused if it is required. Empty: everybody may send one.
+  std::vector<Network> from;
   milliseconds timeout{5000};  // until the header is there
   bool operator==(const ProxyProtocolConfig&) const = default;
 };

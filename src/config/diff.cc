@@ -50,7 +50,16 @@ std::string Text(const std::vector<AccessRule>& values) {
 }
 std::string Text(const HealthCheckConfig& value) {
   return absl::StrCat(std::string(ToString(value.type)), " interval ", Text(value.interval), " timeout ",
-                      Text(value.timeout), " rise ", value.rise, " fall ", value.fall);
+                      Text(value.timeout), " rise ", value.rise, " fall ", value.fall,
+                      value.send_proxy_protocol ? " send_proxy_protocol on" : "");
+}
+std::string Text(ProxyProtocolSend value) { return std::string(NameOf(kProxyProtocolSendNames, value)); }
+std::string Text(const ProxyProtocolConfig& value) {
+  std::string text(NameOf(kProxyProtocolAcceptNames, value.accept));
+  if (!value.from.empty())
+    absl::StrAppend(&text, " from ", absl::StrJoin(value.from, ", ", [](std::string* out, const Network& one) { *out += one.ToString(); }));
+  if (value.accept != ProxyProtocolAccept::kOff) absl::StrAppend(&text, " timeout ", Text(value.timeout));
+  return text;
 }
 std::string Text(const EjectionConfig& value) {
   return absl::StrCat("after ", value.consecutive_failures, " failures for ", Text(value.time), " to ", Text(value.max_time), " of ",
@@ -156,6 +165,7 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("per_source.accept_rate", before.per_source.accept_rate, after.per_source.accept_rate, "off");
   differences.Compare("per_source.ipv6_prefix", before.per_source.ipv6_prefix, after.per_source.ipv6_prefix);
   CompareSockets(before.socket, after.socket, /*listens=*/true, differences);
+  differences.Compare("proxy_protocol", before.proxy_protocol, after.proxy_protocol);
   differences.In("");
 }
 
@@ -204,6 +214,7 @@ void CompareHealthChecks(const HealthCheckConfig& before, const HealthCheckConfi
   differences.Compare("health_check.host", before.host.empty() ? "the server's" : before.host,
                       after.host.empty() ? "the server's" : after.host);
   differences.Compare("health_check.status", before.statuses, after.statuses);
+  differences.Compare("health_check.send_proxy_protocol", before.send_proxy_protocol, after.send_proxy_protocol);
 }
 
 void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after, Differences& differences) {
@@ -222,6 +233,7 @@ void CompareUpstreams(const UpstreamConfig& before, const UpstreamConfig& after,
   differences.Compare("ejection", before.ejection, after.ejection, "off");
   differences.Compare("retry_budget", before.retry_budget, after.retry_budget, "off");
   differences.Compare("panic_threshold", PercentOrOff(before.panic_threshold_percent), PercentOrOff(after.panic_threshold_percent));
+  differences.Compare("send_proxy_protocol", before.send_proxy_protocol, after.send_proxy_protocol);
   differences.Compare("source_addresses", before.source_addresses, after.source_addresses);
   differences.Compare("transparent", before.transparent, after.transparent);
   CompareSockets(before.socket, after.socket, /*listens=*/false, differences);

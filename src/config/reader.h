@@ -115,8 +115,8 @@ class MapReader {
   // A rate alone, whose burst is what it allows in a second, or a map of both; `word`, such as off, is none.
   void RateOr(std::string_view word, std::string_view key, std::optional<RateConfig>* out);
   template <typename E, size_t N>
-  void Choice(std::string_view key, const std::array<Named<E>, N>& names, E* out) {
-    const Value* value = FindScalar(key);
+  void Choice(std::string_view key, const std::array<Named<E>, N>& names, E* out, Need need = Need::kOptional) {
+    const Value* value = FindScalar(key, need);
     if (value == nullptr) return;
     std::vector<std::string> known;
     for (const auto& name : names) {

@@ -75,6 +75,7 @@ void SchemaReader::ReadHealthCheck(const Value& section, UpstreamConfig& upstrea
   map.Time("timeout", milliseconds(1), hours(1), &check.timeout);
   map.Number("rise", 1, kMaxRiseFall, &check.rise);
   map.Number("fall", 1, kMaxRiseFall, &check.fall);
+  map.Choice("send_proxy_protocol", kOnOffNames, &check.send_proxy_protocol);
   map.Percent("jitter", 0, kMaxJitterPercent, &check.jitter_percent);
   map.Choice("start", kUpDownNames, &check.start_up);
   ReadWhatIsChecked(map, check, upstream);

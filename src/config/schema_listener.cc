@@ -9,6 +9,8 @@ namespace {
 
 // The kernel cuts a backlog down to net.core.somaxconn.
 constexpr uint32_t kMaxBacklog = 65535;
+// Each is looked at for each client.
+constexpr size_t kMaxNetworks = 256;
 
 }  // namespace
 
@@ -42,6 +44,7 @@ void SchemaReader::ReadListener(const Value& item) {
     if (listener.keepalive.count() == 0 && (listener.socket.keepalive_interval.count() != 0 || listener.socket.keepalive_count != 0))
       errors_.Add(value->place, "socket: keepalive_interval and keepalive_count mean nothing while keepalive is off");
   }
+  ReadProxyProtocol(map, listener.proxy_protocol);
   map.Finish();
   config_.listeners.push_back(std::move(listener));
 }
@@ -100,6 +103,31 @@ void SchemaReader::ReadPerSource(const Value& section, PerSourceConfig& per_sour
   map.RateOr(kOff, "accept_rate", &per_source.accept_rate);
   map.Number("ipv6_prefix", 1, 128, &per_source.ipv6_prefix);
   map.Finish();
+}
+
+// A word, or a map with the word in it.
+void SchemaReader::ReadProxyProtocol(MapReader& map, ProxyProtocolConfig& proxy_protocol) {
+  const Value* value = map.Find("proxy_protocol");
+  if (value == nullptr) return;
+  if (value->node.IsMap()) {
+    MapReader rules(*value, errors_);
+    rules.Choice("accept", kProxyProtocolAcceptNames, &proxy_protocol.accept, Need::kRequired);
+    if (const Value* from = rules.Find("from")) {
+      std::vector<Value> networks{*from};
+      if (from->node.IsSequence()) networks = Items(*from, from->name, kMaxNetworks, errors_);
+      for (const Value& one : networks)
+        if (auto network = ReadNetwork(one, errors_)) proxy_protocol.from.push_back(*network);
+      if (proxy_protocol.from.empty()) return;  // what is wrong with them has been said
+    }
+    rules.Time("timeout", milliseconds(1), std::chrono::hours(1), &proxy_protocol.timeout);
+    rules.Finish();
+  } else {
+    map.Choice("proxy_protocol", kProxyProtocolAcceptNames, &proxy_protocol.accept);
+  }
+  if (proxy_protocol.accept == ProxyProtocolAccept::kOptional && proxy_protocol.from.empty())
+    errors_.Add(value->place,
+                "proxy_protocol: optional needs from, the networks of the proxies that may send a header, or anybody could claim any "
+                "address; write such as { accept: optional, from: [10.0.0.0/8] }");
 }
 
 }  // namespace ringmain

@@ -30,6 +30,7 @@ void SchemaReader::ReadUpstream(const Value& item) {
   map.Number("connect_tries", 1, kMaxConnectTries, &upstream.connect_tries);
   ReadBalancing(map, upstream);
   map.TimeOrOff("connect_total_timeout", milliseconds(1), kMaxConnectTries * hours(1), &upstream.connect_total_timeout);
+  map.Choice("send_proxy_protocol", kProxyProtocolSendNames, &upstream.send_proxy_protocol);
   const Value* health_check = map.Find("health_check");
   map.TimeOrOff("close_removed_after", milliseconds(1), kMaxIdle, &upstream.close_removed_after);
   map.Choice("transparent", kOnOffNames, &upstream.transparent);
@@ -41,7 +42,11 @@ void SchemaReader::ReadUpstream(const Value& item) {
   if (const Value* value = map.Find("socket")) ReadSocket(*value, upstream.socket, /*listens=*/false);
   if (const Value* value = map.Find("servers", Need::kRequired)) ReadServers(*value, upstream);
   if (const Value* value = map.Find("dns")) ReadDns(*value, upstream.dns);
-  if (health_check != nullptr) ReadHealthCheck(*health_check, upstream);
+  if (health_check != nullptr) {
+    ReadHealthCheck(*health_check, upstream);
+    if (upstream.health_check->send_proxy_protocol && upstream.send_proxy_protocol == ProxyProtocolSend::kOff)
+      errors_.Add(health_check->place, "health_check: send_proxy_protocol is on, but the upstream sends none; set the upstream's to v1 or v2");
+  }
   map.Finish();
   config_.upstreams.push_back(std::move(upstream));
 }

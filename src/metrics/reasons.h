@@ -31,7 +31,7 @@ enum class CloseReason : uint8_t {
   kClientIdleTimeout,  // no byte from the client for client_idle_timeout
   kServerIdleTimeout,  // no byte from the server for server_idle_timeout
   kMaxLifetime,        // max_lifetime has passed
-  kProxyProtocol,      // the client's PROXY protocol header is missing or malformed
+  kProxyProtocol,      // the client's PROXY protocol header is missing or malformed, or its address may not send one
   kProxyProtocolTimeout,  // it did not come within proxy_protocol.timeout
   kServerRemoved,      // the server left the configuration, and the upstream's close_removed_after has passed
   kTakeoverFailed,     // handed over to a process that died before it served
@@ -100,12 +100,13 @@ inline std::string_view ToString(RelayMode mode) { return kRelayModeNames[static
 
 // The life of a session. From any state but the last a session may go to kClosing; there is no way back.
 enum class SessionState : uint8_t {
-  kQueued,       // the client is here; every server has as many connections as it may have, so it waits
-  kConnecting,   // the client is here; a server is being connected, or the last try has just failed
-  kEstablished,  // both sides are connected
-  kClosing,      // everything armed was asked to end; waiting for the final completions
+  kQueued,         // the client is here; every server has as many connections as it may have, so it waits
+  kReadingHeader,  // the client is here; its PROXY protocol header, if it has one, has not come as a whole yet
+  kConnecting,     // a server is being connected, or the last try has just failed
+  kEstablished,    // both sides are connected
+  kClosing,        // everything armed was asked to end; waiting for the final completions
 };
-inline constexpr std::array<std::string_view, 4> kSessionStateNames = {"queued", "connecting", "established", "closing"};
+inline constexpr std::array<std::string_view, 5> kSessionStateNames = {"queued", "reading_header", "connecting", "established", "closing"};
 static_assert(static_cast<size_t>(SessionState::kClosing) + 1 == kSessionStateNames.size());
 inline std::string_view ToString(SessionState state) { return kSessionStateNames[static_cast<size_t>(state)]; }
 

@@ -6,6 +6,7 @@
 
 #include "balance/make_balancer.h"
 #include "base/check.h"
+#include "protocol/proxy_protocol.h"
 #include "takeover/frozen_metrics.h"
 
 namespace ringmain {
@@ -217,6 +218,8 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   route->side_idle_timeouts = {listener.config.client_idle_timeout, listener.config.server_idle_timeout};
   route->max_lifetime = listener.config.max_lifetime;
   route->lifetime_jitter_percent = listener.config.lifetime_jitter_percent;
+  route->proxy_protocol = listener.config.proxy_protocol;
+  route->send_proxy_protocol = upstream->config().send_proxy_protocol;
   route->connect_timeout = upstream->config().connect_timeout;
   route->connect_total_timeout = upstream->config().connect_total_timeout;
   route->connect_tries = upstream->config().connect_tries;
@@ -245,6 +248,12 @@ std::vector<ProbeTarget> Topology::ProbeTargets() const {
       // The upstream owns its configuration.
       targets.push_back({entry.upstream->name(), server.server, server.metrics,
                          std::shared_ptr<const HealthCheckConfig>(entry.upstream, &*check), {sources.begin(), sources.end()}, config.socket});
+      if (check->send_proxy_protocol) {
+        ProxyHeader header;
+        header.version = config.send_proxy_protocol == ProxyProtocolSend::kV1 ? 1 : 2;
+        header.local = true;
+        targets.back().prologue = ComposeProxyHeader(header);
+      }
       // A connect that sends nothing would not even begin.
       if (check->type == HealthCheckType::kTcp) targets.back().socket.fast_open = 0;
     }

@@ -9,8 +9,9 @@ namespace {
 
 // The client never got a server: what it may have sent went nowhere, and a reset says so.
 constexpr bool IsRefusal(CloseReason reason) {
-  return reason == CloseReason::kNoServer || reason == CloseReason::kQueueFull || reason == CloseReason::kQueueTimeout || reason == CloseReason::kConnectFailed ||
-         reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles || reason == CloseReason::kClientLeft;
+  return reason == CloseReason::kNoServer || reason == CloseReason::kQueueFull || reason == CloseReason::kQueueTimeout ||
+         reason == CloseReason::kConnectFailed || reason == CloseReason::kConnectTimeout || reason == CloseReason::kNoFiles ||
+         reason == CloseReason::kClientLeft || reason == CloseReason::kProxyProtocol || reason == CloseReason::kProxyProtocolTimeout;
 }
 
 // The process that took it over may have moved some of its bytes, and lost them.
@@ -30,6 +31,7 @@ void Sessions::Close(Session& session, CloseReason reason) {
   if (session.state == SessionState::kClosing) return;
   if (session.state == SessionState::kEstablished)
     for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(-1);
+  if (session.state == SessionState::kReadingHeader) session.reset |= !headers_.at(session.index).bytes.empty();
   session.state = SessionState::kClosing;
   session.reason = reason;
   session.reset |= IsRefusal(reason) || IsLost(reason);
@@ -67,6 +69,7 @@ void Sessions::FinishClose(Session& session) {
   dirty_.Remove(session);
   lively_.Remove(session);
   if (session.client_source != kNoClientSource) observer_.OnSourceLeft(route, session.client_source);
+  DropHeader(session);
   pool_.Destroy(session.index);
   --route.sessions;
   observer_.OnClosed(route, reason, lifetime);

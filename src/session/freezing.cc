@@ -62,6 +62,8 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     frozen.quiet_checks = session.quiet_checks;
     frozen.check_at = session.check_at;
     if (!frozen.established && session.connecting_since != session.accepted_at) frozen.connecting_since = session.connecting_since;
+    if (session.has_header) SaveHeader(session, frozen);
+    frozen.lead = session.lead;
     for (size_t i = 0; i < session.relays.size(); ++i) {
       frozen.relays[i] = session.relays[i].Save();
       const Session::Swept& swept = session.swept[i];
@@ -72,6 +74,35 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     }
     take(frozen, *session.route, frozen.established ? std::optional(session.server()) : std::nullopt);
   });
+}
+
+// What was read of a header is written as another one that says the same.
+void Sessions::SaveHeader(Session& session, FrozenSession& frozen) {
+  const ClientHeader& client = headers_.at(session.index);
+  frozen.reading_header = session.state == SessionState::kReadingHeader;
+  frozen.header_optional = client.optional;
+  if (frozen.reading_header) {
+    frozen.check_at = session.deadline();
+    frozen.header = client.bytes;
+  } else {
+    ProxyHeader header = client.header;
+    header.version = 2;
+    frozen.header = ComposeProxyHeader(header);
+  }
+}
+
+void Sessions::RestoreHeader(Session& session, const FrozenSession& frozen) {
+  ClientHeader client{.optional = frozen.header_optional};
+  if (frozen.reading_header) {
+    session.state = SessionState::kReadingHeader;
+    if (ParseProxyHeader(frozen.header).result == ParsedProxyHeader::Result::kNeedsMore) client.bytes = frozen.header;
+  } else {
+    ParsedProxyHeader parsed = ParseProxyHeader(frozen.header);
+    if (parsed.result != ParsedProxyHeader::Result::kComplete) return;
+    client.header = std::move(parsed.header);
+  }
+  session.has_header = true;
+  headers_[session.index] = std::move(client);
 }
 
 bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server, uint32_t client_source) {
@@ -89,6 +120,8 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   session.last_byte_at = frozen.last_byte_at;
   session.leave_at = frozen.leave_at;
   session.connecting_since = frozen.connecting_since.value_or(frozen.accepted_at);
+  session.lead = frozen.lead;
+  if (frozen.reading_header || !frozen.header.empty()) RestoreHeader(session, frozen);
   session.relay(Direction::kToServer).SetSource(frozen.client_fd);
   session.relay(Direction::kToClient).SetSink(frozen.client_fd);
   if (frozen.queued_at != TimePoint::max()) {
@@ -116,7 +149,10 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   session.quiet_bytes = frozen.quiet_bytes;
   session.quiet_checks = frozen.quiet_checks;
   session.check_at = frozen.check_at;
-  if (frozen.established) ScheduleTimer(session, io_.Now());
+  if (frozen.established)
+    ScheduleTimer(session, io_.Now());
+  else if (frozen.reading_header)
+    timers_.Schedule(session, frozen.check_at);
   return whole;
 }
 
@@ -145,6 +181,7 @@ void Sessions::LetGo() {
     lively_.Remove(session);
     ReleaseServer(session);
     for (Relay& relay : session.relays) relay.Discard();
+    DropHeader(session);
     Route& route = *session.route;
     route.listener_cells->active.Add(-1);
     cells_.sessions.Add(-1);

@@ -35,7 +35,7 @@ SessionRecord Sessions::Describe(Session& session, TimePoint now) {
   record.number = session.number;
   record.route = session.route->names;
   if (session.has_server) record.server = session.server();
-  record.client = io_.PeerAddress(session.client_fd);
+  record.client = ClientAddress(session);
   record.state = session.state;
   record.age = now - session.accepted_at;
   record.idle = now - session.last_byte_at;
@@ -45,6 +45,12 @@ SessionRecord Sessions::Describe(Session& session, TimePoint now) {
     record.relays[static_cast<size_t>(direction)] = {relay.mode(), KindOfReceive(relay), relay.ended(),
                                                      relay.received(), relay.sent(), relay.queued()};
   }
+  // Of the payload alone.
+  RelayRecord& to_server = record.relays[0];
+  auto lead_sent = static_cast<uint32_t>(std::min<uint64_t>(session.lead, to_server.sent));
+  to_server.received -= std::min<uint64_t>(session.lead, to_server.received);
+  to_server.sent -= lead_sent;
+  to_server.queued -= std::min(to_server.queued, session.lead - lead_sent);
   return record;
 }
 

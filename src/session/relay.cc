@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "base/check.h"
 #include "session/bulk.h"
@@ -217,6 +218,48 @@ void Relay::DropQueue() {
     env_->buffers.Release(buffer);
   }
   tail_ = BufferPool::kNone;
+}
+
+void Relay::Peek(size_t most, std::string& to) const {
+  for (uint16_t b = head_; b != BufferPool::kNone && most > 0; b = env_->buffers.header(b).next) {
+    const BufferPool::Header& header = env_->buffers.header(b);
+    size_t part = std::min<size_t>(most, header.length);
+    to.append(env_->buffers.data(b) + header.offset, part);
+    most -= part;
+  }
+}
+
+void Relay::Withdraw(uint32_t bytes) {
+  RINGMAIN_CHECK(!sending_ && bytes <= queued_ && pipe_ == BufferPool::kNone);
+  UseSingleReceives();
+  Consume(bytes);
+  received_ -= bytes;
+}
+
+bool Relay::Prepend(std::string_view bytes) {
+  RINGMAIN_CHECK(!sending_ && pipe_ == BufferPool::kNone);
+  BufferPool& pool = env_->buffers;
+  while (!bytes.empty()) {
+    std::optional<uint16_t> buffer = pool.Borrow(/*though_tight=*/true);
+    if (!buffer.has_value()) return false;
+    auto length = static_cast<uint32_t>(std::min<size_t>(bytes.size(), pool.buffer_bytes()));
+    std::memcpy(pool.data(*buffer), bytes.data() + bytes.size() - length, length);
+    bytes.remove_suffix(length);
+    pool.header(*buffer).length = length;
+    pool.header(*buffer).next = head_;
+    head_ = *buffer;
+    if (tail_ == BufferPool::kNone) tail_ = head_;
+    queued_ += length;
+    received_ += length;
+  }
+  return true;
+}
+
+void Relay::ForgetLead(uint32_t lead) {
+  RINGMAIN_CHECK(sent_ <= lead);
+  Withdraw(lead - static_cast<uint32_t>(sent_));
+  received_ -= std::exchange(sent_, 0);
+  blocked_ = false;
 }
 
 bool Relay::WantsReceive() const {

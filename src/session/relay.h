@@ -32,6 +32,8 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
+#include <string_view>
 
 #include "metrics/cells.h"
 #include "metrics/reasons.h"
@@ -98,6 +100,20 @@ class alignas(64) Relay {
   void Cancel();
   // The same, and drops the rest as Discard does.
   void Stop();
+
+  // ---- What comes before the payload (header.cc) ----
+
+  // Appends the first bytes of the queue, at most so many.
+  void Peek(size_t most, std::string& to) const;
+  // Takes the first bytes out of the queue, as if they had never been received. Receives are single from here on: what is received does not show,
+  // and an end that a multishot one missed would go unnoticed. REQUIRES: no send is armed.
+  void Withdraw(uint32_t bytes);
+  // Puts bytes in front of the queue, as if they had been received first. False if there is no memory for them: it is to be closed. REQUIRES: no
+  // send is armed.
+  bool Prepend(std::string_view bytes);
+  // The sink is to get another; the first `lead` bytes, of which alone some were sent, are not for that one: as if they had never been.
+  void ForgetLead(uint32_t lead);
+
   // All that is to be known to go on elsewhere. REQUIRES: nothing is armed.
   FrozenRelay Save() const;
   // Goes on from there. False if there is no memory for what was queued. REQUIRES: nothing has happened yet.

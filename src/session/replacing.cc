@@ -2,7 +2,7 @@
 //
 // That is allowed only while no byte of the client was handed to the server and none came back, which is certain once nothing is in flight on
 // its socket any more. A session for which it is not certain yet waits (`server_lost`): the client's bytes are kept, and what is armed on the
-// failed socket ends by itself.
+// failed socket ends by itself. A header that was sent before the client's bytes (header.cc) is none of them: the next server gets its own.
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -29,8 +29,8 @@ bool IsEndOfClient(Direction direction, RelayEvent event) {
 bool Sessions::MayReplaceServer(const Session& session) const {
   const Relay& to_server = session.relays[0];
   const Relay& to_client = session.relays[1];
-  return session.state == SessionState::kEstablished && !frozen_ && session.tries < kMaxConnectTries && to_server.sent() == 0 &&
-         to_client.received() == 0 && !session.reset && !(to_server.ended() && to_server.queued() == 0);
+  return session.state == SessionState::kEstablished && !frozen_ && session.tries < kMaxConnectTries && to_server.sent() <= session.lead &&
+         to_client.received() == 0 && !session.reset && !(to_server.ended() && to_server.sent() + to_server.queued() <= session.lead);
 }
 
 // True if the event is dealt with, now or later.
@@ -84,6 +84,7 @@ bool Sessions::ReplaceServer(Session& session) {
   if (session.passed) io_.EndForAll(session.server_fd, reset);
   io_.Close(std::exchange(session.server_fd, -1));
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(-1);
+  if (session.lead > 0) session.relay(Direction::kToServer).ForgetLead(std::exchange(session.lead, uint16_t{0}));
   Relay& to_client = session.relay(Direction::kToClient);
   to_client = Relay(env_, Op::kReceiveFromServer, Op::kSendToClient, session.generation, session.index, false);
   to_client.SetSink(session.client_fd);

@@ -4,12 +4,14 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "base/intrusive_list.h"
 #include "base/timer_wheel.h"
 #include "metrics/board.h"
 #include "metrics/session_list.h"
+#include "protocol/proxy_protocol.h"
 #include "session/relay.h"
 #include "session/source_turns.h"
 #include "upstream/upstream.h"
@@ -45,6 +47,8 @@ struct Route {
   std::array<Duration, 2> side_idle_timeouts{};  // of the side that a Direction comes from; zero is off
   Duration max_lifetime{};                       // zero is off
   uint32_t lifetime_jitter_percent = 0;          // of max_lifetime; each session's own is shorter by up to so much
+  ProxyProtocolConfig proxy_protocol;  // from clients
+  ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
   uint32_t sessions = 0;           // that use it; changes
   bool retired = false;            // another has taken its place, or it came from elsewhere; changes
 };
@@ -56,7 +60,14 @@ inline constexpr uint32_t kNoClientSource = UINT32_MAX;
 // are (Knuth, The Art of Computer Programming 3, section 6.4).
 inline uint64_t PlaceInSpan(uint64_t number) { return (number * 0x9e3779b97f4a7c15) >> 32; }
 
-// Plain state; the rules are in Sessions. The base class is its one timer (timeouts.cc).
+// What a client's PROXY protocol header says, or what is there of it. Of sessions that have, or may have, one; Sessions keeps them apart.
+struct ClientHeader {
+  bool optional = false;  // what cannot be a header is payload
+  std::string bytes;      // while it is read: what has come of it
+  ProxyHeader header;     // once it was read
+};
+
+// Plain state; the rules are in Sessions. The base class is its one timer: that of a header (header.cc), then those of timeouts.cc.
 struct Session : TimerWheel::Timer {
   Session(uint32_t index_in, uint32_t generation_in, RelayEnv& env, Route& route_in, int client, uint32_t client_source_in)
       : relays{Relay(env, Op::kReceiveFromClient, Op::kSendToServer, generation_in, index_in, true),
@@ -109,8 +120,10 @@ struct Session : TimerWheel::Timer {
   bool passed = false;      // to another process that did not take it over, and may have its files open still
   bool kept_alive = false;  // keep-alive probes were asked for on the server's side
   bool has_server = false;  // a connection is reserved on tried[tries - 1]
+  bool has_header = false;  // a ClientHeader is kept for it
   uint8_t tries = 0;        // servers tried, the current one included
   uint16_t source = 0;      // the index of the source address of the current connect, or kClientsAddress
+  uint16_t lead = 0;        // bytes of the header that the current server is sent, which relays[0] counts as if the client had sent them
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
   ListLink<Session> waiting;  // linked: in the queue of its upstream; SessionState::kQueued

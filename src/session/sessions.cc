@@ -31,7 +31,7 @@ void Sessions::Open(int client, Route& route, uint32_t client_source) {
   session.relay(Direction::kToServer).SetSource(client);
   session.relay(Direction::kToClient).SetSink(client);
   Touch(session);
-  StartConnect(session, CloseReason::kNoServer);
+  if (route.proxy_protocol.accept == ProxyProtocolAccept::kOff || !ExpectHeader(session)) StartConnect(session, CloseReason::kNoServer);
 }
 
 void Sessions::Handle(const Completion& completion) {
@@ -66,9 +66,12 @@ void Sessions::Handle(const Completion& completion) {
     default:
       RINGMAIN_CHECK(false);
   }
-  if (session->state == SessionState::kClosing) {
-    FinishClose(*session);
-    return;
+  if (session->state != SessionState::kEstablished) {
+    if (session->state == SessionState::kClosing) {
+      FinishClose(*session);
+      return;
+    }
+    if (session->state == SessionState::kReadingHeader && !ReadHeader(*session)) return;
   }
   Touch(*session);
   if (event != RelayEvent::kNone || session->server_lost) OnRelayEvent(*session, direction, event);
@@ -168,7 +171,7 @@ void Sessions::StartConnect(Session& session, CloseReason last_failure) {
 PickResult Sessions::PickServer(const Session& session, const Route& route, std::span<const uint16_t> tried, TimePoint now) {
   PickRequest request{tried, 0, now};
   if (route.upstream->balancer().needs_source())
-    if (std::optional<SocketAddress> client = io_.PeerAddress(session.client_fd)) request.source = HashOfSource(*client);
+    if (std::optional<SocketAddress> client = ClientAddress(session)) request.source = HashOfSource(*client);
   return route.upstream->Pick(request);
 }
 
@@ -197,7 +200,7 @@ void Sessions::ConnectFromNextSource(Session& session, TimePoint now) {
   const Server& server = route.upstream->server(session.server());
   std::optional<SocketAddress> client;
   if (route.transparent && !server.address().is_unix()) {
-    client = io_.PeerAddress(session.client_fd);
+    client = ClientAddress(session);
     if (!client.has_value()) return Close(session, CloseReason::kClientLeft);
   }
   int fd = client.has_value() && !client->is_unix() ? OpenFromClientsAddress(session, server, *client)
@@ -332,6 +335,7 @@ void Sessions::Establish(Session& session) {
   session.relay(Direction::kToClient).SetSource(session.server_fd);
   StartQuietTimer(session, now);
   Touch(session);
+  if (route.send_proxy_protocol != ProxyProtocolSend::kOff) SendHeader(session);
 }
 
 void Sessions::ReleaseServer(Session& session) {
@@ -397,6 +401,10 @@ void Sessions::ActOn(Session& session, Direction direction, RelayEvent event) {
 
 void Sessions::OnSourceEnded(Session& session, Direction direction, bool reset) {
   bool client = direction == Direction::kToServer;
+  if (session.state == SessionState::kReadingHeader) {
+    OnHeaderCutOff(session, reset);
+    return;
+  }
   if (session.without_server()) {
     // Only the client has a relay that receives yet.
     if (reset) {

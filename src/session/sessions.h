@@ -1,9 +1,13 @@
 // Sessions: all sessions of one worker, and every rule of their life.
 //
-//   Open ─► kConnecting ──► kEstablished ──► kClosing ──► freed
-//            ▲  │        ▲  │                        │
-//            │  │        └──┘ the server is replaced │
-//   kQueued ◄┘  └── no server, limits, client gone ──┘
+//   Open ─► kReadingHeader ─► kConnecting ──► kEstablished ──► kClosing ──► freed
+//     │            │          ▲ ▲  │        ▲  │                        │
+//     └────────────┼──────────┘ │  │        └──┘ the server is replaced │
+//                  │    kQueued ◄──┤                                    │
+//                  └───────────────┴── no server, limits, client gone ──┘
+//
+// A client that comes through a proxy may begin with a PROXY protocol header, which is read before a server is chosen, and a server may be sent
+// one before the client's first byte (header.cc).
 //
 // A client for whom no server has room waits in a queue, and nothing is read from it meanwhile (queueing.cc).
 // A server that ends before a byte was passed either way is replaced by another, as one that refuses the connection is (replacing.cc).
@@ -17,6 +21,8 @@
 #include <functional>
 #include <list>
 #include <optional>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/intrusive_list.h"
 #include "base/slot_pool.h"
@@ -45,6 +51,8 @@ class SessionObserver {
   // The route that sessions of the same listener begin with now, where `retired` was theirs; null if there is none. If no other session uses
   // that one, it need not live on after the turn.
   virtual Route* CurrentRoute(Route& retired) = 0;
+  // The session is closed for its PROXY protocol header: `why` is what is wrong with it. `client` is whom the connection comes from.
+  virtual void OnHeaderRefused(const Route& route, const std::optional<SocketAddress>& client, std::string_view why) = 0;
   // No file descriptor was free for a server's side.
   virtual void OnOutOfFiles() = 0;
   // The session goes on elsewhere; as OnClosed for the route.
@@ -133,6 +141,21 @@ class Sessions {
   PickResult PickServer(const Session& session, const Route& route, std::span<const uint16_t> tried, TimePoint now);
   void WithoutServer(Session& session, CloseReason reason);
   void ConnectTo(Session& session, uint16_t server, TimePoint now);
+
+  bool ExpectHeader(Session& session);
+  bool ReadHeader(Session& session);
+  bool MayBePayload(const Session& session) const;
+  bool TakeForPayload(Session& session);
+  void OnHeaderCutOff(Session& session, bool reset);
+  void OnHeaderLate(Session& session);
+  void RefuseHeader(Session& session, CloseReason reason, std::string_view why);
+  void DropHeader(Session& session);
+  void SendHeader(Session& session);
+  ProxyHeader HeaderFor(const Session& session);
+  void SaveHeader(Session& session, FrozenSession& frozen);
+  void RestoreHeader(Session& session, const FrozenSession& frozen);
+  std::optional<SocketAddress> ClientAddress(const Session& session);
+
   void ConnectFromNextSource(Session& session, TimePoint now);
   int OpenFromNextSource(Session& session, const Server& server, TimePoint now);
   int OpenFromClientsAddress(Session& session, const Server& server, const SocketAddress& client);
@@ -204,6 +227,7 @@ class Sessions {
   SessionObserver& observer_;
   TimerWheel timers_;
   SlotPool<Session> pool_;
+  std::unordered_map<uint32_t, ClientHeader> headers_;  // by session index
   IntrusiveList<Session, &Session::dirty> dirty_;
   IntrusiveList<Session, &Session::starved> starved_;
   IntrusiveList<Session, &Session::lively> lively_;

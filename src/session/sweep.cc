@@ -82,7 +82,7 @@ void Sessions::RunChecks(std::span<const Check> checks) {
 // A socket failed on which nothing was armed: its side has ended its stream before, or is held back because the other is slow. It takes no
 // more bytes; those it sent before still go on, and if they do not, the session is as good as half-closed.
 void Sessions::OnSocketFailed(Session& session, Direction direction) {
-  if (session.without_server()) {
+  if (session.state != SessionState::kEstablished) {
     Close(session, CloseReason::kClientLeft);  // it may be gone now; without a server it had one socket, and one check
     return;
   }

@@ -116,6 +116,7 @@ void Sessions::ScheduleTimer(Session& session, TimePoint now) {
 }
 
 void Sessions::OnTimer(Session& session, TimePoint now) {
+  if (session.state == SessionState::kReadingHeader) return OnHeaderLate(session);
   if (session.without_server()) return OnConnectTimer(session, now);
   if (now >= EndOfLifetime(session)) return Close(session, CloseReason::kMaxLifetime);
   if (now >= SideIdleAt(session, Direction::kToServer, now)) return Close(session, CloseReason::kClientIdleTimeout);

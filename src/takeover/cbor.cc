@@ -60,6 +60,7 @@ T Number(const Json& json) {
 }
 
 template uint8_t Number(const Json&);
+template uint16_t Number(const Json&);
 template uint32_t Number(const Json&);
 template int Number(const Json&);
 template int64_t Number(const Json&);

@@ -112,6 +112,11 @@ Json ToJson(const FrozenProcess::Entry& entry) {
   if (session.established) json["server"] = session.server_fd;
   if (session.ending) json["reason"] = std::string(ToString(session.reason));
   if (session.reset) json["reset"] = true;
+  if (!session.header.empty() || session.reading_header)
+    json["header"] = {{"bytes", Json::binary({session.header.begin(), session.header.end()})},
+                      {"reading", session.reading_header},
+                      {"optional", session.header_optional}};
+  if (session.lead > 0) json["lead"] = session.lead;
   if (session.kept_alive) json["kept_alive"] = true;
   if (session.passed) json["passed"] = true;
   if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
@@ -269,6 +274,13 @@ void Read(const Json& json, FrozenRelay& relay) {
     throw Malformed{"more is queued than was received"};
 }
 
+void ReadHeader(const Json& json, FrozenSession& session) {
+  const Json::binary_t& binary = json.at("bytes").get_binary();
+  session.header.assign(binary.begin(), binary.end());
+  session.reading_header = json.value("reading", false);
+  session.header_optional = json.value("optional", false);
+}
+
 void Read(const Json& json, FrozenProcess::Entry& entry) {
   FrozenSession& session = entry.session;
   entry.route = Number<uint64_t>(json.at("route"));
@@ -293,6 +305,10 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
       session.ending = true;
       session.reason = to_server ? CloseReason::kClientClosed : CloseReason::kServerClosed;
     }
+  if (auto header = json.find("header"); header != json.end()) ReadHeader(*header, session);
+  if (auto lead = json.find("lead"); lead != json.end()) session.lead = Number<uint16_t>(*lead);
+  const FrozenRelay& to_server = session.relays[0];
+  if (!to_server.discarding && session.lead > to_server.sent + to_server.bytes.size()) throw Malformed{"less is queued than a header"};
   session.reset = json.value("reset", false);
   session.kept_alive = json.value("kept_alive", false);
   session.passed = json.value("passed", false);
@@ -303,6 +319,8 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   if (auto leave = json.find("leave_at"); leave != json.end()) session.leave_at = Time(*leave);
   if (auto queued = json.find("queued_at"); queued != json.end() && !session.established) session.queued_at = Time(*queued);
   if (auto check = json.find("check_at"); check != json.end()) session.check_at = Time(*check);
+  if (session.reading_header && (session.established || session.check_at == TimePoint::max()))
+    throw Malformed{"a header that is read at the wrong time"};
 }
 
 // Every file descriptor is named once, and there is one for each name.

@@ -38,6 +38,12 @@ struct FrozenSession {
   bool passed = false;  // before, to another that did not take it over, and may have its files open still
   CloseReason reason = CloseReason::kError;  // if `ending`
   CloseReason lost_reason = CloseReason::kError;  // how a server had ended that is to be replaced, if one is
+  // The PROXY protocol header of the client: what has come of it, if it is still being read (`check_at` is when it is late), or one that says
+  // what it said; empty if there is none.
+  std::string header;
+  bool reading_header = false;
+  bool header_optional = false;
+  uint16_t lead = 0;  // bytes of the header for the server, which the first relay counts as the client's
   int client_fd = -1;
   int server_fd = -1;  // if established
   TimePoint accepted_at{};

@@ -110,6 +110,8 @@ class Io {
   virtual bool HasBytes(int fd) = 0;
   // Whom a socket is connected to (getpeername); none once it is not connected any more.
   virtual std::optional<SocketAddress> PeerAddress(int fd) = 0;
+  // Its own end (getsockname).
+  virtual std::optional<SocketAddress> LocalAddress(int fd) = 0;
   virtual TimePoint Now() = 0;
 };
 

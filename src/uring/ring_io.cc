@@ -208,4 +208,9 @@ std::optional<SocketAddress> RingIo::PeerAddress(int fd) {
   return SocketAddress::FromSockaddr(reinterpret_cast<const sockaddr*>(&address), length);
 }
 
+std::optional<SocketAddress> RingIo::LocalAddress(int fd) {
+  absl::StatusOr<SocketAddress> address = SocketAddress::OfSocket(fd);
+  return address.ok() ? std::optional(*address) : std::nullopt;
+}
+
 }  // namespace ringmain

@@ -50,6 +50,7 @@ class RingIo final : public Io, private BufferPublisher {
   void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
   bool HasBytes(int fd) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
+  std::optional<SocketAddress> LocalAddress(int fd) override;
   TimePoint Now() override { return Clock::now(); }
 
  private:

@@ -344,6 +344,12 @@ void Worker::OnEjected(const Route& route, uint16_t server, Duration time) {
 
 void Worker::OnTurnInQueue(uint32_t worker) { shared_.inboxes[worker].Wake(); }
 
+void Worker::OnHeaderRefused(const Route& route, const std::optional<SocketAddress>& client, std::string_view why) {
+  if (std::optional<uint64_t> more = shared_.header_refused.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "no PROXY protocol header: connection closed listener=", route.names->listener, " client=",
+        client.has_value() ? client->ToString() : "gone", " reason=\"", std::string(why), "\" not_logged=", *more);
+}
+
 Route* Worker::CurrentRoute(Route& retired) {
   auto found = listeners_.find(static_cast<ListenerRoute&>(retired).shared->number);
   drop_routes_ = true;

@@ -42,6 +42,7 @@ struct WorkerShared {
   LogLimiter connect_failed;
   LogLimiter source_failed;
   LogLimiter ejected;
+  LogLimiter header_refused;
   LogLimiter accept_paused{seconds(10)};
   UniqueFd finished;  // an eventfd that counts the workers whose thread is through
 };
@@ -164,6 +165,7 @@ class Worker final : private SessionObserver {
   void OnEjected(const Route& route, uint16_t server, Duration time) override;
   void OnTurnInQueue(uint32_t worker) override;
   Route* CurrentRoute(Route& retired) override;
+  void OnHeaderRefused(const Route& route, const std::optional<SocketAddress>& client, std::string_view why) override;
   void OnOutOfFiles() override;
   void OnLetGo(Route& route) override;
   void OnSourceLeft(Route& route, uint32_t source) override;

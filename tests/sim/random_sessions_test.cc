@@ -53,6 +53,9 @@ TEST(RandomSessions, KeepEveryRule) {
   RecordProperty("replaced", std::to_string(coverage.replaced));
   RecordProperty("freezes", std::to_string(coverage.freezes));
   RecordProperty("self_connects", std::to_string(coverage.self_connects));
+  RecordProperty("headers_read", std::to_string(coverage.headers_read));
+  RecordProperty("headers_refused", std::to_string(coverage.headers_refused));
+  RecordProperty("headers_sent", std::to_string(coverage.headers_sent));
   if (count < kDefaultSeeds) return;
   EXPECT_GT(coverage.splice_begins, count / 10) << "the runs do not splice";
   EXPECT_GT(coverage.splice_ends, count / 20) << "the runs do not stop splicing";
@@ -61,6 +64,9 @@ TEST(RandomSessions, KeepEveryRule) {
   EXPECT_GT(coverage.copies, count) << "the runs do not copy directly";
   EXPECT_GT(coverage.source_changes, count / 40) << "the runs do not change their source address";
   EXPECT_GT(coverage.self_connects, count / 20) << "the runs do not connect to themselves";
+  EXPECT_GT(coverage.headers_read, count / 20) << "the runs do not read headers";
+  EXPECT_GT(coverage.headers_refused, count / 20) << "the runs do not refuse headers";
+  EXPECT_GT(coverage.headers_sent, count / 20) << "the runs do not send headers";
 }
 
 }  // namespace

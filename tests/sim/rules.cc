@@ -99,6 +99,10 @@ void Rules::OnClosed(CloseReason reason) {
     case CloseReason::kServerRemoved:
       CheckCut(*session);
       return;
+    case CloseReason::kProxyProtocol:
+    case CloseReason::kProxyProtocolTimeout:
+      CheckHeaderRefused(*session, reason);
+      return;
     case CloseReason::kTakeoverFailed:
       report.Expect(session->client->closed_with_reset, "lost, and not reset");
       return;
@@ -122,7 +126,7 @@ void Rules::CheckOrderlyEnd(const SimSession& session, bool client_first) {
     const SimSocket& sink = *session.other(*source);
     report.Expect(!sink.closed_with_reset, "an orderly end by reset");
     report.Expect(source->eof_handled && !source->error_handled(), "an orderly end without FIN of fd ", source->fd);
-    report.Expect(sink.accepted == source->arrived, "fd ", sink.fd, " got ", sink.accepted, " of ", source->arrived,
+    report.Expect(session.passed(sink) == source->arrived, "fd ", sink.fd, " got ", session.passed(sink), " of ", source->arrived,
                   " bytes and an orderly end");
   }
   report.Expect(session.client_ended_first == client_first, "the reason names the wrong side");
@@ -136,8 +140,8 @@ void Rules::CheckReset(const SimSession& session, const SimSocket& broken) {
   report.Expect(broken.error_handled(), "closed for a reset of fd ", broken.fd, " that did not happen");
   report.Expect(other.closed_with_reset, "the reset of fd ", broken.fd, " was not passed on");
   if (other.error_handled()) return;
-  report.Expect(broken.taken == broken.arrived && other.accepted == broken.arrived, "fd ", other.fd, " got ",
-                other.accepted, " of ", broken.arrived, " bytes that were sent before the reset");
+  report.Expect(broken.taken == broken.arrived && session.passed(other) == broken.arrived, "fd ", other.fd, " got ",
+                session.passed(other), " of ", broken.arrived, " bytes that were sent before the reset");
 }
 
 // A stream that is cut does not look complete.
@@ -146,7 +150,7 @@ void Rules::CheckCut(const SimSession& session) {
   for (const SimSocket* source : {session.client, session.server}) {
     const SimSocket& sink = *session.other(*source);
     if (sink.closed_with_reset || source->error_handled() || sink.error_handled()) continue;
-    world_.report().Expect(sink.accepted == source->arrived, "fd ", sink.fd, " was cut after ", sink.accepted, " of ",
+    world_.report().Expect(session.passed(sink) == source->arrived, "fd ", sink.fd, " was cut after ", session.passed(sink), " of ",
                            source->arrived, " bytes, without a reset");
   }
 }
@@ -189,7 +193,7 @@ void Rules::CheckNotReplaced(const SimSession& session, CloseReason reason) {
   report.Expect(reason == (session.replaced_after_reset ? CloseReason::kServerReset : CloseReason::kServerClosed),
                 "a server could not be replaced, and the session is closed for ", std::string(ToString(reason)));
   const SimSocket& client = *session.client;
-  report.Expect(client.closed_with_reset || !(session.replaced_after_reset || client.received_handled > 0), "a lost stream looks complete");
+  report.Expect(client.closed_with_reset || !(session.replaced_after_reset || client.payload_handled() > 0), "a lost stream looks complete");
 }
 
 void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
@@ -224,7 +228,8 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
         report.Expect(client.fin_arrived && client.arrived == 0, "client_left though the client waits");
         return;
       }
-      report.Expect(client.eof_handled && client.taken == 0, "client_left though the client is there");
+      report.Expect(client.eof_handled && client.payload_taken() == 0, "client_left though the client is there");
+      if (client.reads_header && client.taken == 0) return;  // a header is waited for, nothing else
       report.Expect(session.closing_at >= session.client_ended_at + Sessions::kLeaveGrace, "client_left too early");
       return;
     default:
@@ -232,10 +237,33 @@ void Rules::CheckRefused(const SimSession& session, CloseReason reason) {
   }
 }
 
+// What the proxy had of the client's stream when it refused it, or had waited for more in vain.
+void Rules::CheckHeaderRefused(const SimSession& session, CloseReason reason) {
+  Report& report = world_.report();
+  const SimSocket& client = *session.client;
+  report.Expect(client.closed_with_reset && session.tried.empty(), "a header is refused without a reset, or after a server was tried");
+  if (!client.reads_header) {
+    report.Expect(reason == CloseReason::kProxyProtocol && world_.RefusesUntrusted(), "a header is refused that was not waited for");
+    return;
+  }
+  using Result = ParsedProxyHeader::Result;
+  bool optional = world_.options().proxy_protocol.accept == ProxyProtocolAccept::kOptional;
+  ParsedProxyHeader parsed = ParseProxyHeader(world_.io().StreamOf(client, std::min<uint64_t>(client.received_handled, kMostProxyHeader)));
+  if (reason == CloseReason::kProxyProtocol) {
+    bool cut_off = parsed.result == Result::kNeedsMore && client.received_handled > 0 && client.ended() && (parsed.begun || !optional || client.error_handled());
+    report.Expect(parsed.result == Result::kMalformed || (parsed.result == Result::kNone && !optional) || cut_off,
+                  "a header is refused with which nothing is wrong");
+    return;
+  }
+  report.Expect(parsed.result == Result::kNeedsMore && (parsed.begun || !optional), "a header that was there is late");
+  report.Expect(session.timer_closed && session.closing_at - session.opened_at >= world_.options().proxy_protocol.timeout,
+                "a header is late after ", Milliseconds(session.closing_at - session.opened_at), " ms");
+}
+
 // ---- At all times ----
 
 uint64_t Rules::Queued(const SimSocket& source, const SimSocket* sink) const {
-  return source.received_handled - (sink != nullptr ? sink->sent_handled : 0);
+  return source.payload_handled() + (sink != nullptr ? sink->lead.size() - sink->sent_handled : 0);
 }
 
 void Rules::AfterTurn() {
@@ -328,7 +356,13 @@ void Rules::CheckList() {
     if (session.closing) continue;
     report.Expect((record.state == SessionState::kEstablished) == session.established, "session ", record.number,
                   " is listed as ", std::string(ToString(record.state)));
-    report.Expect(record.client.has_value() != session.client->broken, "the client of session ", record.number);
+    if (record.state == SessionState::kReadingHeader) {
+      report.Expect(session.client->reads_header && session.tried.empty(), "session ", record.number, " reads no header");
+      continue;
+    }
+    bool told = session.client->header.source.has_value();
+    report.Expect(told ? record.client == session.client->header.source : record.client.has_value() != session.client->broken,
+                  "the client of session ", record.number);
     CheckRelayRecord(record.relays[0], *session.client, session.established ? session.server : nullptr);
     if (!session.established) continue;
     CheckRelayRecord(record.relays[1], *session.server, session.client);
@@ -353,9 +387,9 @@ void Rules::CheckRelayRecord(const RelayRecord& record, const SimSocket& source,
   report.Expect(armed == ReceiveKind::kNone || copies || spliced == (armed == ReceiveKind::kPoll), "fd ", source.fd,
                 " is listed as ", std::string(ToString(record.mode)));
   report.Expect(spliced || world_.io().Piped(source) == 0, "fd ", source.fd, " is listed as buffered with bytes in a pipe");
-  report.Expect(record.received == source.received_handled, "fd ", source.fd, " is listed with ", record.received,
-                " bytes received, not ", source.received_handled);
-  report.Expect(record.sent == (sink == nullptr ? 0 : sink->sent_handled), "fd ", source.fd, " is listed with ", record.sent,
+  report.Expect(record.received == source.payload_handled(), "fd ", source.fd, " is listed with ", record.received,
+                " bytes received, not ", source.payload_handled());
+  report.Expect(record.sent == (sink == nullptr ? 0 : sink->sent_handled - sink->lead_handled()), "fd ", source.fd, " is listed with ", record.sent,
                 " bytes sent");
   report.Expect(record.ended == source.ended(), "fd ", source.fd, " is listed as", record.ended ? "" : " not", " ended");
 }
@@ -370,7 +404,8 @@ void Rules::CheckQueue(const SimSocket& source, const SimSocket* sink) {
   report.Expect(piped == 0 || queued == piped, piped, " of ", queued, " queued bytes from fd ", source.fd,
                 " are in a pipe");
   queued -= piped;
-  report.Expect(unbounded || queued <= options.high_water, queued, " bytes queued from fd ", source.fd);
+  uint64_t lead = sink != nullptr ? sink->lead.size() - sink->lead_handled() : 0;
+  report.Expect(unbounded || queued <= options.high_water + lead, queued, " bytes queued from fd ", source.fd);
   if (unbounded && source.receive.has_value() && source.receive->multishot && queued > options.high_water / 4)
     report.Expect(source.receive->cancelled, queued, " bytes queued from fd ", source.fd,
                   " and its multishot receive goes on");
@@ -414,11 +449,15 @@ void Rules::CheckTimers(const SimSession& session) {
                   "no keep-alive of fd ", session.server->fd);
     Duration limit = QuietLimit(session);
     // Whether its server is to be replaced may not be known yet; the receive of a broken socket ends by itself.
-    bool undecided = session.server->send_error_handled && session.server->accepted == 0 && session.server->receive.has_value();
+    bool undecided = session.server->send_error_handled && session.server->accepted <= session.server->lead.size() && session.server->receive.has_value();
     TimePoint quiet_from = undecided ? now : std::max(session.last_byte_at, session.undecided_until);
     report.Expect(limit.count() == 0 || now - quiet_from <= limit + limit / 8 + kLateness, "quiet for ",
                   Milliseconds(now - session.last_byte_at), " ms and not closed");
     return;
+  }
+  if (session.client->received_handled < session.client->stripped) {
+    TimePoint late_at = session.opened_at + world_.options().proxy_protocol.timeout;
+    report.Expect(now <= std::max(late_at, world_.thawed_at()) + kSlack, "a header is waited for beyond its timeout");
   }
   // A cancelled connect is about to end, and what follows is decided then.
   if (session.server == nullptr || !session.server->connect.has_value() || session.server->connect->cancelled) return;
@@ -426,7 +465,7 @@ void Rules::CheckTimers(const SimSession& session) {
                 "a connect goes on beyond its timeout");
   report.Expect(now <= std::max(std::min(LastConnectBy(session), TimePoint::max() - kSlack), session.connect_started_at) + kSlack,
                 "connects go on beyond their timeout");
-  if (session.client->eof_handled && session.client->taken == 0) {
+  if (session.client->eof_handled && session.client->payload_taken() == 0) {
     TimePoint leaves_at = std::max({session.client_ended_at + Sessions::kLeaveGrace, session.connect_started_at, world_.thawed_at()});
     report.Expect(now <= leaves_at + kSlack, "a client that left is not noticed");
   }

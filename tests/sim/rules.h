@@ -57,6 +57,7 @@ class Rules {
   void CheckLifetime(const SimSession& session);
   void CheckNotReplaced(const SimSession& session, CloseReason reason);
   void CheckRefused(const SimSession& session, CloseReason reason);
+  void CheckHeaderRefused(const SimSession& session, CloseReason reason);
 
   uint64_t Queued(const SimSocket& source, const SimSocket* sink) const;
   Duration QuietLimit(const SimSession& session) const;

@@ -126,6 +126,44 @@ void MakeBulk(Random& random, PeerScript& script) {
   script.receive_capacity = static_cast<uint32_t>(random.Between(20 << 10, 64 << 10));
 }
 
+// Clients begin with a header, or with what is none, and servers are sent one.
+void AddProxyProtocol(Random& random, WorldOptions& world) {
+  constexpr ProxyProtocolAccept kAccept[] = {ProxyProtocolAccept::kOff, ProxyProtocolAccept::kOptional, ProxyProtocolAccept::kRequired,
+                                             ProxyProtocolAccept::kRequired};
+  constexpr ProxyProtocolSend kSend[] = {ProxyProtocolSend::kOff, ProxyProtocolSend::kV1, ProxyProtocolSend::kV2};
+  world.proxy_protocol.accept = kAccept[random.Below(4)];
+  world.proxy_protocol.timeout = std::chrono::duration_cast<milliseconds>(SomeTime(random, 50, 3000));
+  if (random.OneIn(4) || world.proxy_protocol.accept == ProxyProtocolAccept::kOptional)
+    world.proxy_protocol.from = {Network::Parse(random.OneIn(8) ? "192.0.2.0/24" : "10.0.0.0/24").value()};
+  world.send_proxy_protocol = kSend[random.Below(3)];
+}
+
+std::string SomeHeader(Random& random) {
+  ProxyHeader header{.version = static_cast<uint8_t>(random.Between(1, 2)), .local = random.OneIn(8)};
+  if (!random.OneIn(8)) {
+    bool ipv6 = random.OneIn(3);
+    header.source = SocketAddress::Parse(ipv6 ? "[2001:db8::7]:1" : "192.0.2.7:1").value();
+    header.destination = SocketAddress::Parse(ipv6 ? "[2001:db8::8]:443" : "198.51.100.8:443").value();
+    header.source->set_port(static_cast<uint16_t>(random.Between(1, 65535)));
+  }
+  header.checksum = header.version == 2 && !header.local && random.OneIn(2);
+  if (header.version == 2 && !header.local && random.OneIn(2)) {
+    size_t length = random.OneIn(8) ? random.Below(4000) : random.Below(60);
+    header.tlvs = {static_cast<char>(0xe0), static_cast<char>(length >> 8), static_cast<char>(length)};
+    header.tlvs.append(length, 'v');
+  }
+  return ComposeProxyHeader(header);
+}
+
+void AddPrelude(Random& random, PeerScript& script) {
+  if (random.OneIn(8)) return;
+  script.prelude = SomeHeader(random);
+  if (random.OneIn(8)) script.prelude[random.Below(script.prelude.size())] ^= 1;
+  script.bytes += script.prelude.size();
+  if (random.OneIn(8)) script.bytes = random.Below(script.prelude.size() + 2);
+  if (random.OneIn(2)) script.chunk = static_cast<uint32_t>(random.Between(script.bytes / 200 + 1, script.bytes / 200 + 60));
+}
+
 // Many that have little to say, and not even a buffer for each.
 void MakeCrowd(Random& random, Scenario& scenario) {
   BufferPool::Options& buffers = scenario.world.buffers;
@@ -181,6 +219,10 @@ Scenario MakeScenario(uint64_t seed) {
   for (uint64_t i = random.Between(1, random.OneIn(2) ? 3 : 12); i > 0; --i)
     driver.clients.push_back(some_peer(random, /*is_server=*/false));
   if (random.OneIn(8)) MakeCrowd(random, scenario);
+  bool proxied = random.OneIn(3);
+  if (proxied) AddProxyProtocol(random, scenario.world);
+  if (scenario.world.proxy_protocol.accept != ProxyProtocolAccept::kOff)
+    for (PeerScript& script : driver.clients) AddPrelude(random, script);
   driver.turn_weight = static_cast<uint32_t>(random.Between(1, 30));
   driver.kernel_weight = static_cast<uint32_t>(random.Between(1, 20));
   driver.peer_weight = static_cast<uint32_t>(random.Between(1, 8));
@@ -194,7 +236,7 @@ Scenario MakeScenario(uint64_t seed) {
   if (random.OneIn(4)) driver.close_all_at = random.Below(3000);
   if (random.OneIn(8)) driver.close_idle_at = random.Below(3000);
   if (random.OneIn(2)) driver.freeze_one_in = static_cast<uint32_t>(random.Between(5, 500));
-  scenario.world.pool_grows = driver.freeze_one_in > 0;
+  scenario.world.pool_grows = driver.freeze_one_in > 0 || proxied;
   return scenario;
 }
 
@@ -213,8 +255,13 @@ std::string RunScenario(uint64_t seed, Coverage& coverage) {
       coverage.self_connects += socket.connected && socket.script.is_the_proxy ? 1 : 0;
     }
     for (size_t server = 0; server < scenario.world.servers; ++server) coverage.replaced += world->io().replaced(server);
-    for (const SimSession& session : world->io().sessions())
+    for (const SimSession& session : world->io().sessions()) {
       coverage.source_changes += session.established && session.changed_source ? 1 : 0;
+      coverage.headers_read += session.established && session.client->stripped > 0 ? 1 : 0;
+      bool whole = session.established && !session.server->lead.empty() && session.server->sent_handled >= session.server->lead.size();
+      coverage.headers_sent += whole ? 1 : 0;
+    }
+    for (CloseReason reason : {CloseReason::kProxyProtocol, CloseReason::kProxyProtocolTimeout}) coverage.headers_refused += world->closed(reason);
     // Sessions that are left cannot be destroyed.
     if (report->failed()) static_cast<void>(world.release());
     return report;

@@ -20,6 +20,9 @@ struct Coverage {
   uint64_t self_connects = 0;   // connects that reached themselves
   uint64_t replaced = 0;        // servers that ended before they were of use, and gave way to another
   uint64_t freezes = 0;         // times that all sessions stood still
+  uint64_t headers_read = 0;    // PROXY protocol headers of clients whose server was connected then
+  uint64_t headers_refused = 0;
+  uint64_t headers_sent = 0;    // to servers, as a whole
 };
 
 Scenario MakeScenario(uint64_t seed);

@@ -74,6 +74,7 @@ void SimIo::Connect(Token token, int fd, const SocketAddress& address) {
     Bind(token, *std::exchange(opening_, nullptr));
   }
   SimSession& session = *FindSession(token);
+  NoteNoHeader(*session.client);
   std::erase(expected_connects_, &session);
   report_.Expect(session.server == nullptr || session.server->closed, "a second connect of a session");
   report_.Expect(!session.closing, "a connect of a session that closes");
@@ -113,7 +114,7 @@ void SimIo::Cancel(Token target) {
   }
   if (target.op == Op::kConnect) {
     bool leaves =
-        session.client->ended() && session.client->taken == 0 && now_ >= session.client_ended_at + options_.leave_grace;
+        session.client->ended() && session.client->payload_taken() == 0 && now_ >= session.client_ended_at + options_.leave_grace;
     leaves |= session.client->error_handled();
     leaves |= options_.max_lifetime.count() != 0 && now_ >= session.opened_at + options_.max_lifetime;
     bool timed_out = phase_ == Phase::kTimers && !leaves;
@@ -189,7 +190,8 @@ void SimIo::ShutdownSend(int fd) {
   report_.Expect(!sink->fin_sent, "a second FIN on fd ", fd);
   report_.Expect(!sink->send.has_value(), "FIN on fd ", fd, " with a send armed");
   report_.Expect(source.eof_handled && source.fin_arrived, "FIN on fd ", fd, " without the source's FIN");
-  report_.Expect(sink->accepted == source.arrived, "FIN on fd ", fd, " after ", sink->accepted, " of ", source.arrived,
+  uint64_t passed = sink->session->passed(*sink);
+  report_.Expect(passed == source.arrived, "FIN on fd ", fd, " after ", passed, " of ", source.arrived,
                  " bytes");
   sink->fin_sent = true;
   NoteHalfClosed(*sink->session);
@@ -245,8 +247,8 @@ void SimIo::CloseSocket(int fd, bool reset) {
   NoteClosing(*session);
   const SimSocket* source = session->other(*socket);
   if (reset || socket->fin_sent || source == nullptr) return;
-  report_.Expect(socket->accepted == source->taken, "fd ", fd, " closed as if its stream were complete after ",
-                 socket->accepted, " of ", source->taken, " bytes that were received");
+  report_.Expect(session->passed(*socket) == source->taken, "fd ", fd, " closed as if its stream were complete after ",
+                 session->passed(*socket), " of ", source->taken, " bytes that were received");
 }
 
 // ---- Buffers ----
@@ -300,13 +302,15 @@ size_t SimIo::buffers_under_way() const {
 
 // ---- What the kernel does ----
 
-SimSocket& SimIo::AddClient(const PeerScript& script) {
+SimSocket& SimIo::AddClient(const PeerScript& script, bool reads_header) {
   SimSocket& socket = NewSocket(/*is_client=*/true, script);
   socket.connected = true;
   sessions_.push_back({.client = &socket, .opened_at = now_, .connecting_since = now_});
   out_of_files_ = false;
   socket.session = &sessions_.back();
-  opening_ = frozen_ ? nullptr : socket.session;
+  socket.reads_header = reads_header;
+  socket.session->handed_over = reads_header;  // a receive tells its token
+  opening_ = frozen_ || reads_header ? nullptr : socket.session;
   return socket;
 }
 
@@ -328,7 +332,7 @@ void SimIo::CarryOutReceive(SimSocket& socket, uint32_t max_bytes, bool end_earl
   uint64_t length = std::min<uint64_t>({socket.readable(), max_bytes, options_.buffer_bytes});
   if (!operation.multishot) length = std::min<uint64_t>(length, operation.limit);
   uint16_t buffer = SelectBuffer();
-  FillPattern(socket.key, socket.taken, buffers_[buffer].data, length);
+  FillStream(socket, socket.taken, buffers_[buffer].data, length);
   socket.taken += length;
   operation.received += length;
   bool more = operation.multishot && !end_early && (operation.limit == 0 || operation.received < operation.limit);
@@ -479,8 +483,8 @@ void SimIo::ExpectConnects(const std::vector<int>& clients) {
 bool SimIo::IsOfNoUse(const SimSession& session) const {
   const SimSocket& client = *session.client;
   const SimSocket& server = *session.server;
-  bool client_left = client.error_handled() || (client.ended() && client.received_handled == 0);
-  return server.ended() && server.accepted == 0 && server.arrived == 0 && !server.fin_sent && !client_left;
+  bool client_left = client.error_handled() || (client.ended() && client.payload_handled() == 0);
+  return server.ended() && server.accepted <= server.lead.size() && server.arrived == 0 && !server.fin_sent && !client_left;
 }
 
 void SimIo::NoteUseless(SimSession& session) {
@@ -510,16 +514,47 @@ uint64_t SimIo::replaced(size_t server) const {
   return found != replaced_.end() ? found->second : 0;
 }
 
+void SimIo::FillStream(const SimSocket& source, uint64_t position, char* to, size_t size) {
+  const std::string& prelude = source.script.prelude;
+  size_t first = position < prelude.size() ? std::min<size_t>(size, prelude.size() - position) : 0;
+  if (first > 0) prelude.copy(to, first, position);
+  FillPattern(source.key, position + first, to + first, size - first);
+}
+
+std::string SimIo::StreamOf(const SimSocket& socket, size_t bytes) {
+  std::string stream(bytes, '\0');
+  FillStream(socket, 0, stream.data(), bytes);
+  return stream;
+}
+
+// The proxy goes on: what has not come as a whole is no header.
+void SimIo::NoteNoHeader(SimSocket& client) {
+  if (client.received_handled >= client.stripped) return;
+  client.stripped = 0;
+  client.header = {};
+}
+
+// Whether these bytes are what is to be sent after so many that were.
+bool SimIo::IsRight(const SimSocket& sink, uint64_t sent, const char* data, size_t size) {
+  const SimSocket& source = *sink.session->other(sink);
+  if (sink.lead.empty() && source.script.prelude.empty()) return MatchesPattern(source.key, sent, data, size);
+  std::string right = sent < sink.lead.size() ? sink.lead.substr(sent, size) : "";
+  size_t of_lead = right.size();
+  right.resize(size);
+  FillStream(source, sink.session->place(sink, sent + of_lead), right.data() + of_lead, size - of_lead);
+  return right.compare(0, size, data, size) == 0;
+}
+
 void SimIo::CheckPayload(const SimSocket& sink, const SendOp& send, const char* when) {
   const SimSocket& source = *sink.session->other(sink);
   uint64_t position = sink.accepted;
   for (const iovec& part : send.parts) {
-    bool right = MatchesPattern(source.key, position, static_cast<const char*>(part.iov_base), part.iov_len);
+    bool right = IsRight(sink, position, static_cast<const char*>(part.iov_base), part.iov_len);
     if (!report_.Expect(right, "a send on fd ", sink.fd, " holds wrong bytes ", when, ", in the part at ", position))
       return;
     position += part.iov_len;
   }
-  report_.Expect(position <= source.received_handled, "a send on fd ", sink.fd, " of more than was received");
+  report_.Expect(sink.session->place(sink, position) <= std::max(source.received_handled, source.stripped), "a send on fd ", sink.fd, " of more than was received");
 }
 
 void SimIo::NoteClosing(SimSession& session) {

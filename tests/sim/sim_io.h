@@ -46,6 +46,7 @@ class SimIo final : public Io, public BufferPublisher {
     uint32_t connect_tries = 1;
     std::function<int()> direct_limit = [] { return INT_MAX; };  // bytes that a direct call moves at most, or -errno
     Duration max_lifetime{};  // of sessions
+    std::function<std::string(const SimSocket& client)> lead = [](const SimSocket&) { return ""; };  // what servers are sent first
   };
   SimIo(Options options, Report& report) : options_(std::move(options)), report_(report) {
     for (uint32_t size : options_.pipes) pipes_.push_back({.size = size});
@@ -79,13 +80,15 @@ class SimIo final : public Io, public BufferPublisher {
   int SendNow(int fd, std::span<const iovec> parts) override;
   bool HasBytes(int fd) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
+  std::optional<SocketAddress> LocalAddress(int) override { return SocketAddress::Parse("10.0.0.3:80").value(); }
   TimePoint Now() override { return now_; }
   void Publish(uint16_t buffer, char* data, uint32_t size) override;
 
   // ---- What the kernel does ----
 
-  // A client connects; the socket is for Sessions::Open. Servers connect by Connect.
-  SimSocket& AddClient(const PeerScript& script);
+  // A client connects; the socket is for Sessions::Open, which connects to a server or, if a header is to be read, receives. Servers connect by
+  // Connect.
+  SimSocket& AddClient(const PeerScript& script, bool reads_header = false);
   // Carries out an armed receive with at most `max_bytes`: bytes, else the end, else nothing. `end_early` ends a
   // multishot one though nothing is wrong, as an overflow of the completion queue does.
   void CarryOutReceive(SimSocket& socket, uint32_t max_bytes = UINT32_MAX, bool end_early = false);
@@ -135,6 +138,8 @@ class SimIo final : public Io, public BufferPublisher {
   size_t published() const { return published_.size(); }
   // Buffers that completions hold which the proxy has not handled yet.
   size_t buffers_under_way() const;
+  // The first bytes of what the peer of a socket sends.
+  std::string StreamOf(const SimSocket& socket, size_t bytes);
   SimSession* FindSession(Token token) const;
   bool open_failed() const { return open_failed_; }  // OpenSocket failed at least once, but for want of the source
   // Whether a connect to this server from this local address found no port, so recently that the address rests; and whether this machine
@@ -164,6 +169,9 @@ class SimIo final : public Io, public BufferPublisher {
   SimSocket* Usable(int fd, const char* what);
   SimSocket* FindOwned(Token token, int fd, const char* what);
   void Arm(SimSocket& socket, ReceiveOp operation);
+  void NoteNoHeader(SimSocket& client);
+  void FillStream(const SimSocket& source, uint64_t position, char* to, size_t size);
+  bool IsRight(const SimSocket& sink, uint64_t sent, const char* data, size_t size);
   void CheckPayload(const SimSocket& sink, const SendOp& send, const char* when);
   uint16_t SelectBuffer();
   void CheckPoison(uint16_t buffer);

@@ -1,4 +1,5 @@
 // What the proxy is told: the part of SimIo that follows each completion when it is handed over.
+#include <algorithm>
 #include <cerrno>
 
 #include "sim_io.h"
@@ -24,7 +25,7 @@ void SimIo::OnHandled(const Posted& posted) {
     return;
   }
   SimSocket& socket = *SocketOf(session, completion.token.op);
-  if (!socket.is_client && (socket.ended() || socket.error_handled()) && socket.accepted == 0) session.undecided_until = now_;
+  if (!socket.is_client && (socket.ended() || socket.error_handled()) && socket.accepted <= socket.lead.size()) session.undecided_until = now_;
   if (IsReceive(completion.token.op))
     OnReceiveHandled(socket, completion.result);
   else
@@ -44,6 +45,7 @@ void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
     if (!session.closing) session.last_received_at = now_;
   } else if (result == 0) {
     socket.eof_handled = true;
+    if (socket.header_optional && !ParseProxyHeader(StreamOf(socket, std::min<uint64_t>(socket.received_handled, kMostProxyHeader))).begun) NoteNoHeader(socket);
     const SimSocket* other = session.other(socket);
     if (other == nullptr || !other->ended()) session.client_ended_first = socket.is_client;
     if (socket.is_client) session.client_ended_at = now_;
@@ -76,6 +78,7 @@ void SimIo::OnConnectHandled(SimSession& session, int result) {
     no_port_at_[{session.server->server, session.server->source}] = now_;
   session.last_connect_result = result;
   session.established = result == 0 && !session.closing;
+  if (session.established) session.server->lead = options_.lead(*session.client);
   session.connected_at = now_;
   session.last_byte_at = session.last_received_at = now_;
   session.side_active_at = {now_, now_};

@@ -2,18 +2,22 @@
 // SimSession: the two of one session. Plain state: SimIo is the kernel that moves it, peers.h moves the far ends, and
 // the rules read it.
 //
-// Content is not stored: a stream's bytes follow from its key and their position (pattern.h), so counts are enough.
+// Content is not stored: a stream's bytes follow from its key and their position (pattern.h), so counts are enough. But a client may begin
+// with bytes of its own choice (a PROXY protocol header, or what is none), which the proxy may take for itself, and the proxy may send a server
+// some of its own before the client's: see passed().
 #pragma once
 
 #include <sys/uio.h>
 
 #include <array>
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "protocol/proxy_protocol.h"
 #include "uring/io.h"
 
 namespace ringmain::sim {
@@ -29,7 +33,8 @@ struct PeerScript {
   };
   static constexpr uint64_t kNever = UINT64_MAX;
 
-  uint64_t bytes = 0;              // to send
+  std::string prelude;             // its first bytes
+  uint64_t bytes = 0;              // to send, those included
   uint32_t chunk = 1 << 20;        // sent at once, at most
   uint32_t bulk = 0;               // not zero: the first so many bytes are sent as fast as they fit, every other time
   End end = End::kFin;             // after the bytes
@@ -96,6 +101,9 @@ struct SimSocket {
   // The proxy knows that no more bytes come from it.
   bool ended() const { return eof_handled || receive_error_handled; }
   bool error_handled() const { return receive_error_handled || send_error_handled; }
+  uint64_t payload_taken() const { return taken - std::min(taken, stripped); }
+  uint64_t payload_handled() const { return received_handled - std::min(received_handled, stripped); }
+  uint64_t lead_handled() const { return std::min<uint64_t>(sent_handled, lead.size()); }
 
   int fd = -1;
   bool is_client = false;
@@ -106,6 +114,14 @@ struct SimSocket {
   std::string source;  // the local address it was bound to, if any
   const SocketOptions* options = nullptr;  // that it was opened with
   bool transparent = false;                // `source` is the client's
+
+  // Clients only: whether the proxy reads a header first, how many bytes of the stream are one, and what it says.
+  bool reads_header = false;
+  bool header_optional = false;
+  uint64_t stripped = 0;
+  ProxyHeader header;
+  // Servers only: what the proxy is to send first.
+  std::string lead;
 
   // From the peer to the proxy.
   uint64_t arrived = 0;
@@ -177,6 +193,12 @@ struct SimSession {
   bool half_closed = false;
 
   SimSocket* other(const SimSocket& socket) const { return &socket == client ? server : client; }
+  // Which place of the other side's stream comes after so many bytes that were sent to `sink`.
+  uint64_t place(const SimSocket& sink, uint64_t sent) const {
+    return sent - std::min<uint64_t>(sent, sink.lead.size()) + other(sink)->stripped;
+  }
+  // How much of the other side's stream was passed on, or is not to be.
+  uint64_t passed(const SimSocket& sink) const { return place(sink, sink.accepted); }
 };
 
 }  // namespace ringmain::sim

@@ -29,10 +29,22 @@ Upstream::Servers NewServers(const WorldOptions& options) {
   return servers;
 }
 
+// What a server is sent first.
+std::string Lead(ProxyProtocolSend send, const SimSocket& client) {
+  if (send == ProxyProtocolSend::kOff) return "";
+  ProxyHeader header = client.header;
+  header.version = send == ProxyProtocolSend::kV1 ? 1 : 2;
+  if (header.source.has_value() || client.broken) return ComposeProxyHeader(header);
+  header.source = SocketAddress::Parse(absl::StrCat("10.0.0.2:", client.fd)).value();
+  header.destination = SocketAddress::Parse("10.0.0.3:80").value();
+  return ComposeProxyHeader(header);
+}
+
 SimIo::Options MakeIoOptions(const WorldOptions& options) {
+  auto lead = [send = options.send_proxy_protocol](const SimSocket& client) { return Lead(send, client); };
   return {options.abilities, options.buffers.buffer_bytes, Sessions::kLeaveGrace, options.server_script,
           options.open_result, options.has_source, options.pipes, options.pipe_refused, options.servers, options.connect_tries, options.direct_limit,
-          options.max_lifetime};
+          options.max_lifetime, lead};
 }
 
 // So that receives starve, which they do not while the pool can grow.
@@ -70,10 +82,28 @@ World::World(const WorldOptions& options, Report& report)
   route_.max_lifetime = options.max_lifetime;
   route_.lifetime_jitter_percent = options.lifetime_jitter_percent;
   route_.connect_total_timeout = options.connect_total_timeout;
+  route_.proxy_protocol = options.proxy_protocol;
+  route_.send_proxy_protocol = options.send_proxy_protocol;
 }
 
+bool World::TrustsClients() const {
+  const ProxyProtocolConfig& rules = options_.proxy_protocol;
+  SocketAddress client = SocketAddress::Parse("10.0.0.2:0").value();
+  return rules.from.empty() || std::any_of(rules.from.begin(), rules.from.end(), [&](const Network& one) { return one.Contains(client); });
+}
+
+bool World::RefusesUntrusted() const { return options_.proxy_protocol.accept == ProxyProtocolAccept::kRequired && !TrustsClients(); }
+
 SimSocket& World::Accept(const PeerScript& script) {
-  SimSocket& client = io_.AddClient(script);
+  bool reads_header = options_.proxy_protocol.accept != ProxyProtocolAccept::kOff && TrustsClients();
+  SimSocket& client = io_.AddClient(script, reads_header);
+  if (reads_header) {
+    client.header_optional = options_.proxy_protocol.accept == ProxyProtocolAccept::kOptional;
+    ParsedProxyHeader parsed = ParseProxyHeader(io_.StreamOf(client, std::min<uint64_t>(script.bytes, kMostProxyHeader)));
+    client.stripped = parsed.length;
+    client.header = parsed.header;
+    client.header.local = false;  // as if it had said nothing
+  }
   Open(client);
   return client;
 }
@@ -135,7 +165,8 @@ void World::Thaw() {
   std::vector<std::pair<TimePoint, int>> connecting;  // those that do not wait first
   sessions_->Save([&](const FrozenSession& session, const Route&, std::optional<uint16_t>) {
     bool waits = session.queued_at != TimePoint::max();
-    if (!session.established) connecting.emplace_back(waits ? session.queued_at : TimePoint(), session.client_fd);
+    if (!session.established && !session.reading_header)
+      connecting.emplace_back(waits ? session.queued_at : TimePoint(), session.client_fd);
   });
   std::stable_sort(connecting.begin(), connecting.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   std::vector<int> clients;

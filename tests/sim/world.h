@@ -38,6 +38,8 @@ struct WorldOptions {
   uint32_t lifetime_jitter_percent = 0;
   Duration connect_total_timeout{};
   seconds keepalive{30};
+  ProxyProtocolConfig proxy_protocol;
+  ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
   std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
@@ -91,6 +93,8 @@ class World final : public SessionObserver {
   // Once health has changed, which servers a session could have had is not known any more.
   void SetServerUp(size_t server, bool up);
   bool health_changed() const { return health_changed_; }
+  // Clients are not among those who may send a header, and must.
+  bool RefusesUntrusted() const;
   Rules& rules() { return rules_; }
 
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
@@ -99,12 +103,16 @@ class World final : public SessionObserver {
   void OnEjected(const Route&, uint16_t, Duration) override {}
   void OnTurnInQueue(uint32_t) override {}
   Route* CurrentRoute(Route&) override { return current_; }
+  void OnHeaderRefused(const Route&, const std::optional<SocketAddress>&, std::string_view why) override {
+    report_.Trace("header refused: ", std::string(why));
+  }
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
   void OnSourceLeft(Route& route, uint32_t client_source) override;
   size_t client_sources() const { return client_sources_.size(); }
 
  private:
+  bool TrustsClients() const;
   std::unique_ptr<Sessions> NewSessions();
   uint32_t NewClientSource();
   using Saved = std::vector<std::pair<FrozenSession, uint16_t>>;

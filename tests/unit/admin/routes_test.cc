@@ -225,6 +225,8 @@ TEST(StatusJson, SaysWhatIs) {
   ASSERT_EQ(status["upstreams"].size(), 1u);
   EXPECT_EQ(status["upstreams"][0]["name"], "echo");
   EXPECT_EQ(status["upstreams"][0]["balance"], "least_connections");
+  EXPECT_EQ(status["upstreams"][0]["send_proxy_protocol"], "off");
+  EXPECT_EQ(status["listeners"][0]["proxy_protocol"], "off");
   ASSERT_EQ(status["upstreams"][0]["servers"].size(), 2u);
   const auto& first = status["upstreams"][0]["servers"][0];
   EXPECT_EQ(first["address"], "127.0.0.1:7001");

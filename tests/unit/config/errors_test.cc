@@ -142,7 +142,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
             "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
-            "accept_rate, per_source, socket"}},
+            "accept_rate, per_source, socket, proxy_protocol"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},

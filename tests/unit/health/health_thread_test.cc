@@ -117,7 +117,8 @@ class HealthThreadTest : public testing::Test {
   Server& server(size_t i = 0) { return upstreams_[0]->server(i); }
   HealthCells& cells(size_t i = 0) { return metrics_[0][i]->health; }
 
-  static inline const HealthCheckConfig kFast = {.interval = milliseconds(20), .timeout = milliseconds(2000)};
+  static inline const HealthCheckConfig kFast = {
+      .interval = milliseconds(20), .timeout = milliseconds(2000), .rise = 2, .fall = 3, .jitter_percent = 0};
 
   static inline Features features_;
   std::vector<std::vector<std::shared_ptr<ServerMetrics>>> metrics_;

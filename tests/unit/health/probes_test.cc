@@ -50,6 +50,7 @@ class FakeIo final : public Io {
   void PollNow(std::span<pollfd>) override {}
   bool HasBytes(int) override { return false; }
   std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
+  std::optional<SocketAddress> LocalAddress(int) override { return std::nullopt; }
   void Poll(Token, int, short) override {}
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
   void ReleasePipe(uint16_t) override {}

@@ -57,6 +57,7 @@ TEST(Reasons, NamesAreDistinct) {
 TEST(Reasons, WhatSessionsDoHasItsWord) {
   EXPECT_EQ(ToString(RelayMode::kBuffered), "buffered");
   EXPECT_EQ(ToString(RelayMode::kSpliced), "spliced");
+  EXPECT_EQ(ToString(SessionState::kReadingHeader), "reading_header");
   EXPECT_EQ(ToString(SessionState::kConnecting), "connecting");
   EXPECT_EQ(ToString(SessionState::kClosing), "closing");
   EXPECT_EQ(ToString(ReceiveKind::kPoll), "poll");

@@ -41,6 +41,19 @@ FrozenProcess Sample() {
   return process;
 }
 
+// With what later versions know of sessions.
+FrozenProcess LaterSample() {
+  FrozenProcess process = Sample();
+  FrozenSession& established = process.sessions[0].session;
+  established.header = std::string("\r\n\r\n\0\xff", 6);
+  established.lead = 100;
+  FrozenSession& reading = process.sessions[1].session;
+  reading.header = "PROXY ";
+  reading.reading_header = reading.header_optional = true;
+  reading.check_at = TimePoint(Duration(9));
+  return process;
+}
+
 void ExpectSame(const FrozenProcess& a, const FrozenProcess& b) { EXPECT_EQ(Encode(a), Encode(b)); }
 
 TEST(FrozenProcess, ComesBackAsItWas) {
@@ -133,6 +146,17 @@ TEST(FrozenProcess, TimeoutsOfOneSideAndOfAge) {
   EXPECT_FALSE(decoded->sessions[1].session.active_at[0].has_value());
 }
 
+TEST(FrozenProcess, HeadersComeBackAsTheyWere) {
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(LaterSample()), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, LaterSample());
+  EXPECT_EQ(decoded->sessions[0].session.header, LaterSample().sessions[0].session.header);
+  EXPECT_EQ(decoded->sessions[0].session.lead, 100u);
+  EXPECT_FALSE(decoded->sessions[0].session.reading_header);
+  EXPECT_TRUE(decoded->sessions[1].session.reading_header && decoded->sessions[1].session.header_optional);
+  EXPECT_EQ(decoded->sessions[1].session.check_at, TimePoint(Duration(9)));
+}
+
 TEST(FrozenProcess, WhatIsNotKnownIsSkipped) {
   Json json = Json::from_cbor(Encode(Sample()));
   json["later"] = {1, 2};
@@ -166,13 +190,23 @@ TEST(FrozenProcess, WhatDoesNotFitIsRefused) {
   EXPECT_TRUE(refused([](Json& json) { json["sessions"] = 5; }));
   EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["to_server"]["received"] = -1; }));
   EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["quiet_checks"] = 256; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["lead"] = 101; })) << "of which less is queued";
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["lead"] = 1 << 16; }));
+  EXPECT_TRUE(refused([](Json& json) { json["sessions"][0]["header"] = "PROXY"; }));
+  EXPECT_TRUE(refused([](Json& json) {
+    json["sessions"][1]["header"] = {{"bytes", Json::binary(std::vector<uint8_t>())}, {"reading", true}};
+  })) << "with no end";
+  EXPECT_TRUE(refused([](Json& json) {
+    json["sessions"][0]["header"] = {{"bytes", Json::binary(std::vector<uint8_t>())}, {"reading", true}};
+    json["sessions"][0]["check_at"] = 5;
+  })) << "though it is established";
   EXPECT_FALSE(DecodeProcess(std::string(1 << 20, '\x81'), 5).ok()) << "nested a million deep";
 }
 
 // Whatever comes, it is decoded or refused, within bounds (the sanitizers watch).
 TEST(FrozenProcess, AnyBytesAreDecodedOrRefused) {
   std::mt19937_64 random(7);
-  std::string good = Encode(Sample());
+  std::string good = Encode(LaterSample());
   for (size_t length = 0; length < good.size(); ++length) EXPECT_FALSE(DecodeProcess(good.substr(0, length), 5).ok());
   for (int i = 0; i < 20000; ++i) {
     std::string bytes = good;
