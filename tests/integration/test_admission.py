@@ -103,14 +103,14 @@ def test_who_is_denied_takes_no_place(keep, ringmain, server):
 
 
 def test_access_in_ipv6_and_of_unix_clients(keep, public_dir, ringmain, server):
-    unix = f"unix:{public_dir}/front"
-    listen = {"listen": ["[::1]:0", unix, "127.0.0.1:0"]}
-    proxy = ringmain(config([server.address], workers=2, listener={"access": [{"allow": "::1/128"}, {"deny": "all"}], **listen}))
-    six, _, four = proxy.addresses["front"]
+    def start(name, rules):
+        listen = ["[::1]:0", f"unix:{public_dir}/{name}", "127.0.0.1:0"]
+        return ringmain(config([server.address], workers=2, listen=listen, listener={"access": rules})).addresses["front"]
+
+    six, unix, four = start("one", [{"allow": "::1/128"}, {"deny": "all"}])
     keep([enter(six)])
     assert enter(unix) is None and enter(four) is None, "a unix client matches `all` only"
-    proxy = ringmain(config([server.address], workers=2, listener={"access": [{"deny": ["::/0", "0.0.0.0/0"]}], **listen}))
-    six, _, four = proxy.addresses["front"]
+    six, unix, four = start("two", [{"deny": ["::/0", "0.0.0.0/0"]}])
     keep([enter(unix)])
     assert enter(six) is None and enter(four) is None
 

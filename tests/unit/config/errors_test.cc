@@ -369,7 +369,8 @@ TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
             "dir/a.yaml:4:42: address: '127.0.0.1:0' has port 0; write 1 to 65535\n"
             "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"
             "dir/a.yaml:9:5: unknown key 'zzzzzzzzzzzzzzzzzzzz'; known: name, listen, upstream, max_connections, "
-            "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, socket\n"
+            "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
+            "accept_rate, per_source, socket, proxy_protocol\n"
             "dir/a.yaml:10:16: keepalive: '0s' is out of range; write 1s to 9h, or off\n"
             "dir/a.yaml:11:10: workers: 'none' is not valid; write a whole number, or auto");
 }
