@@ -99,7 +99,7 @@ class HealthThreadTest : public testing::Test {
     for (size_t u = 0; u < upstreams_.size(); ++u)
       for (size_t i = 0; upstreams_[u]->config().health_check.has_value() && i < upstreams_[u]->size(); ++i)
         targets.push_back({upstreams_[u]->name(), upstreams_[u]->servers()[i], metrics_[u][i],
-                           *upstreams_[u]->config().health_check, {}});
+                           std::make_shared<const HealthCheckConfig>(*upstreams_[u]->config().health_check), {}});
     return targets;
   }
   void Start(const Features& features = features_) {
@@ -117,7 +117,7 @@ class HealthThreadTest : public testing::Test {
   Server& server(size_t i = 0) { return upstreams_[0]->server(i); }
   HealthCells& cells(size_t i = 0) { return metrics_[0][i]->health; }
 
-  static constexpr HealthCheckConfig kFast = {HealthCheckType::kTcp, milliseconds(20), milliseconds(2000), 2, 3};
+  static inline const HealthCheckConfig kFast = {.interval = milliseconds(20), .timeout = milliseconds(2000)};
 
   static inline Features features_;
   std::vector<std::vector<std::shared_ptr<ServerMetrics>>> metrics_;
