@@ -56,7 +56,7 @@ TEST(HealthCheckKeys, BytesAsTextHexOrPattern) {
 }
 
 TEST(HealthCheckKeys, Http) {
-  HealthCheckConfig check = Load("type: http, method: HEAD, path: /up?a=b, host: example.org, status: [200-299, 304]");
+  HealthCheckConfig check = Load("type: http, method: HEAD, path: \"/up?a=b\", host: example.org, status: [200-299, 304]");
   EXPECT_EQ(check.type, HealthCheckType::kHttp);
   EXPECT_EQ(check.method, "HEAD");
   EXPECT_EQ(check.path, "/up?a=b");
