@@ -192,6 +192,7 @@ TEST(StatusJson, SaysWhatIs) {
   sample.listener(1).closed[static_cast<size_t>(CloseReason::kIdleTimeout)].Add(3);
   sample.upstream->server(0).Reserve();
   sample.upstream->server(1).set_up(false);
+  sample.server(0).health.last_failure.Set("status 503");
   sample.server(0).cells[0].connects.Add(8);
   sample.server(1).cells[1].connect_failures[static_cast<size_t>(ConnectFailure::kTimeout)].Add(1);
   sample.workers[1].accept_paused.Set(1);
@@ -233,6 +234,8 @@ TEST(StatusJson, SaysWhatIs) {
   EXPECT_EQ(first["weight"], 3);
   EXPECT_EQ(first["up"], true);
   EXPECT_EQ(first["health_checked"], true);
+  EXPECT_EQ(first["last_check_failure"], "status 503");
+  EXPECT_EQ(status["upstreams"][0]["health_check"], "tcp");
   EXPECT_EQ(first["connections_active"], 1);
   EXPECT_EQ(first["connects_total"], 8);
   const auto& second = status["upstreams"][0]["servers"][1];

@@ -270,7 +270,7 @@ TEST(ErrorsTest, OfUpstreams) {
           {with("connect_tries: 9"), {"4:20: connect_tries: '9' is out of range; write 1 to 8"}},
           {with("health_check: tcp"), {"4:19: health_check must be a map of keys, not a single value"}},
           {with("health_check:"), {"4:5: health_check has no value; give it one or leave the key out"}},
-          {with("health_check: { type: http }"), {"4:27: type: 'http' is not known; write tcp"}},
+          {with("health_check: { type: htp }"), {"4:27: type: 'htp' is not known; write tcp or send_expect or http"}},
           {with("health_check: { interval: 0s }"), {"4:31: interval: '0s' is out of range; write 10ms to 24h"}},
           {with("health_check: { timeout: 0s }"), {"4:30: timeout: '0s' is out of range; write 1ms to 1h"}},
           {with("health_check: { rise: 0 }"), {"4:27: rise: '0' is out of range; write 1 to 100"}},

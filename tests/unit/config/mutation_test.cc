@@ -34,6 +34,8 @@ upstreams:
       - { address: 127.0.0.1:7001, weight: 1 }
       - { address: 127.0.0.1:7002 }
   - { name: other, health_check: *check, servers: *servers }
+  - { name: web, health_check: { type: http, host: a.b, status: [200-299, 304], jitter: 5%, port: 81 }, servers: *servers }
+  - { name: cache, health_check: { type: send_expect, send: { hex: 0d0a }, expect: { pattern: "^a[bc]" } }, servers: *servers }
 )";
 
 class Mutator {

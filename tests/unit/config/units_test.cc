@@ -104,5 +104,12 @@ TEST(UnitsTest, FormatsInTheLargestExactUnit) {
   EXPECT_EQ(FormatSize(3ull << 40), "3TiB");
 }
 
+TEST(UnitsTest, Percentages) {
+  EXPECT_EQ(ParsePercent("0%"), 0u);
+  EXPECT_EQ(ParsePercent("10%"), 10u);
+  for (const char* text : {"", "%", "10", "10 %", "1.5%", "-1%", "10%%"}) EXPECT_FALSE(ParsePercent(text)) << text;
+  EXPECT_EQ(FormatPercent(50), "50%");
+}
+
 }  // namespace
 }  // namespace ringmain

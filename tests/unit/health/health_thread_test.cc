@@ -99,7 +99,7 @@ class HealthThreadTest : public testing::Test {
     for (size_t u = 0; u < upstreams_.size(); ++u)
       for (size_t i = 0; upstreams_[u]->config().health_check.has_value() && i < upstreams_[u]->size(); ++i)
         targets.push_back({upstreams_[u]->name(), upstreams_[u]->servers()[i], metrics_[u][i],
-                           *upstreams_[u]->config().health_check, {}});
+                           std::make_shared<const HealthCheckConfig>(*upstreams_[u]->config().health_check), {}});
     return targets;
   }
   void Start(const Features& features = features_) {

@@ -166,6 +166,38 @@ TEST_F(TopologyTest, OverdueServersAreThoseWithSessions) {
   EXPECT_TRUE(now_.Overdue(time_ + seconds(10)).empty());
 }
 
+TEST_F(TopologyTest, OnlyAServerThatIsNewMayStartDown) {
+  Load(kBase);
+  std::string down = Without("health_check: {}, servers: [", "health_check: { start: down }, servers: [ { address: \"10.0.0.9:1\" },");
+  Load(down);
+  EXPECT_FALSE(now_.upstreams()[1].servers[0].server->up());
+  EXPECT_TRUE(now_.upstreams()[1].servers[1].server->up()) << "it was there before";
+  Load(down);
+  EXPECT_FALSE(now_.upstreams()[1].servers[0].server->up());
+  now_.upstreams()[1].servers[0].server->set_up(true);
+  Load(down);
+  EXPECT_TRUE(now_.upstreams()[1].servers[0].server->up());
+
+  FrozenProcess process;
+  now_.upstreams()[1].servers[1].server->set_up(false);
+  now_.Freeze(process);
+  now_ = Topology::Inherit(process, 1, time_);
+  Load(down);
+  EXPECT_TRUE(now_.upstreams()[1].servers[0].server->up()) << "known to the process before";
+  EXPECT_FALSE(now_.upstreams()[1].servers[1].server->up());
+  now_ = {};
+  Load(down);
+  EXPECT_FALSE(now_.upstreams()[1].servers[0].server->up());
+}
+
+TEST_F(TopologyTest, ProbesComeFromSourcesOfTheFamilyOfWhatIsChecked) {
+  Load(Without("{ name: other, health_check: {},", "{ name: other, source_addresses: [ 10.0.0.5, \"::5\" ], health_check: { address: \"[::1]:9\" },"));
+  std::vector<ProbeTarget> targets = now_.ProbeTargets();
+  ASSERT_EQ(targets.size(), 1u);
+  ASSERT_EQ(targets[0].sources.size(), 1u);
+  EXPECT_EQ(targets[0].sources[0].host(), "::5");
+}
+
 TEST_F(TopologyTest, RoutesPointToWhatTheyOwn) {
   Load(kBase);
   now_.GrowTo(4);
