@@ -16,11 +16,12 @@ one failed.
   (default)  unit, simulation, include table and house rules, integration without the slow ones; under 5 minutes
   --ci       adds: integration tests that take some seconds each; unit and simulation under AddressSanitizer and
              UndefinedBehaviorSanitizer; the integration tests marked `sanitizer` against builds with AddressSanitizer
-             and with ThreadSanitizer; the integration tests once more with every optional kernel feature off
-  --full     adds to --ci: the slow tests and the measurements
+             and with ThreadSanitizer; the integration tests once more with every optional kernel feature off; each fuzz
+             target for 10 s
+  --full     adds to --ci: the slow tests and the measurements, and more time for the fuzz targets
   --help     this text
 
-Builds are kept in build/, build-asan/ and build-tsan/. $RINGMAIN_BUILD names another folder instead of build/.
+Builds are kept in build/, build-asan/, build-tsan/ and build-fuzz/. $RINGMAIN_BUILD names another folder instead of build/.
 END
 }
 
@@ -63,7 +64,8 @@ run_suite() {
   fi
 }
 
-# build_in FOLDER MESON-OPTION...: configures once, builds. Returns 1 and counts a failure if that does not work.
+# build_in FOLDER MESON-OPTION...: configures once, builds ($targets, or all). Returns 1 and counts a failure if that does not work.
+targets=()
 build_in() {
   local folder=$1 log
   shift
@@ -74,7 +76,7 @@ build_in() {
     failed "${folder#"$root"/}: meson setup failed"
     return 1
   fi
-  if ! ninja -C "$folder" >"$log" 2>&1; then
+  if ! ninja -C "$folder" "${targets[@]}" >"$log" 2>&1; then
     grep -A 30 -m 1 '^FAILED' "$log" || tail -n 30 "$log"
     failed "${folder#"$root"/}: the build failed"
     return 1
@@ -141,6 +143,27 @@ run_without_features() {
   RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 600 integration -m "$but" "${ignored[@]/%/.py}"
 }
 
+# run_fuzzers SECONDS: each target, beginning with its corpus. What one crashes at is left in build-fuzz/.
+run_fuzzers() {
+  local target name
+  targets=(fuzz)
+  CXX=clang++-14 build_in "$root/build-fuzz" --buildtype=debugoptimized -Db_lundef=false -Dfuzz=true -Dtests=false -Dloadtest=false ||
+    { targets=() && return 0; }
+  targets=()
+  for target in "$root"/build-fuzz/tests/fuzz/*_fuzz; do
+    name=${target##*/}
+    step "fuzz ${name%_fuzz}"
+    mkdir -p "$results/$name"
+    if timeout --kill-after=20 $(($1 + 60)) "$target" "$results/$name" "$root/tests/fuzz/corpus/${name%_fuzz}" \
+      "-max_total_time=$1" -max_len=5000 -timeout=10 "-artifact_prefix=$root/build-fuzz/$name-" >"$results/fuzz.log" 2>&1; then
+      echo "fuzz ${name%_fuzz}" >>"$results/passes.txt"
+    else
+      tail -n 40 "$results/fuzz.log"
+      failed "fuzz ${name%_fuzz}"
+    fi
+  done
+}
+
 run_slow() {
   local script
   pytest integration-slow "$build" 1800 integration -m 'slow or measure'
@@ -158,6 +181,7 @@ run_slow() {
 # shellcheck source=deploy/packages.sh
 source "$root/deploy/packages.sh"
 packages=("${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
+[[ $tier == default ]] || packages+=("${FUZZ_PACKAGES[@]}")
 [[ $tier != full ]] || packages+=("${MEASURE_PACKAGES[@]}")
 install_missing "${packages[@]}" || {
   echo "0 passed, 1 failed"
@@ -168,6 +192,7 @@ run_default
 if [[ $tier != default ]]; then
   [[ ! -x $build/ringmain ]] || run_without_features
   run_sanitizers
+  run_fuzzers "$([[ $tier == full ]] && echo 60 || echo 10)"
 fi
 if [[ $tier == full && -x $build/ringmain ]]; then
   run_slow

@@ -28,7 +28,7 @@ class FakeIo final : public Io {
   }
   void Poll(Token token, int fd, short what) override { Arm(token, fd, what); }
   void Cancel(Token target) override { cancelled.push_back(target); }
-  int OpenSocket(int, const SocketAddress* source) override {
+  int OpenSocket(int, const SocketAddress* source, const SocketOptions*, bool) override {
     sources.push_back(source == nullptr ? "" : source->host());
     if (open_error != 0) return -open_error;
     if (missing.contains(sources.back())) return -EADDRNOTAVAIL;
@@ -36,7 +36,7 @@ class FakeIo final : public Io {
     peers[next_fd].room = room;
     return next_fd++;
   }
-  void KeepAlive(int, seconds) override { ADD_FAILURE(); }
+  void KeepAlive(int, seconds, const SocketOptions*) override { ADD_FAILURE(); }
   bool ConnectedToItself(int fd, const SocketAddress&) override {
     EXPECT_TRUE(open.contains(fd));
     return connected_to_itself;
@@ -52,7 +52,9 @@ class FakeIo final : public Io {
   }
   void EndForAll(int, bool) override { ADD_FAILURE(); }
   void PollNow(std::span<pollfd>) override {}
+  bool HasBytes(int) override { return false; }
   std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
+  std::optional<SocketAddress> LocalAddress(int) override { return std::nullopt; }
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
   void ReleasePipe(uint16_t) override {}
   std::array<int, 2> PipeEnds(uint16_t) override { return {}; }
