@@ -2,7 +2,6 @@
 import contextlib
 import ctypes
 import os
-import select
 import socket
 import struct
 import subprocess
