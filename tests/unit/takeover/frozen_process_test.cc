@@ -17,7 +17,14 @@ namespace {
 FrozenProcess Sample() {
   FrozenProcess process;
   process.listeners.push_back({"front", "back", {{"accepted", 7}, {"closed_idle_timeout", 2}}, {{1, 0, 2}, 99}});
-  process.upstreams.push_back({"back", {{5}, 6}, {{"10.0.0.1:1", false, {{"connects", 3}}}, {"unix:/x", true, {}}}});
+  FrozenUpstream& upstream = process.upstreams.emplace_back();
+  upstream.name = "back";
+  upstream.connect_duration = {{5}, 6};
+  upstream.servers.resize(2);
+  upstream.servers[0].address = "10.0.0.1:1";
+  upstream.servers[0].up = false;
+  upstream.servers[0].counters = {{"connects", 3}};
+  upstream.servers[1].address = "unix:/x";
   process.workers.push_back({{{"opened", 12}}, {{0, 1}, 2}});
   process.routes.push_back({"front", "back", "10.0.0.1:1", milliseconds(500), milliseconds(0), seconds(30)});
   process.routes.push_back({"front", "back", "", milliseconds(0), milliseconds(7), seconds(0)});

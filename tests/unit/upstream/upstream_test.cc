@@ -117,11 +117,15 @@ TEST(Upstream, ASuccessorSharesServersAndTurns) {
 }
 
 TEST(Upstream, MayHaveNoServer) {
-  for (BalanceMethod method : {BalanceMethod::kRoundRobin, BalanceMethod::kLeastConnections}) {
-    Upstream upstream(Configuration({}), MakeBalancer(method));
+  for (BalanceMethod method : {BalanceMethod::kRoundRobin, BalanceMethod::kLeastConnections, BalanceMethod::kRandom,
+                               BalanceMethod::kSourceHash, BalanceMethod::kMaglev, BalanceMethod::kLeastLatency}) {
+    UpstreamConfig config = Configuration({});
+    config.balance = method;
+    Upstream upstream(config, MakeBalancer(config));
     EXPECT_EQ(upstream.size(), 0u);
-    EXPECT_TRUE(upstream.sequence().empty());
-    EXPECT_FALSE(upstream.Pick({}).has_value());
+    EXPECT_TRUE(upstream.sequence(false).empty());
+    PickResult result = upstream.Pick({});
+    EXPECT_FALSE(result.server.has_value() || result.full);
   }
 }
 
