@@ -187,13 +187,6 @@ struct PerSourceConfig {
   bool operator==(const PerSourceConfig&) const = default;
 };
 
-// Bytes a second, by direction (to the server, to the client); 0 is off.
-struct BandwidthConfig {
-  uint64_t to_server = 0;
-  uint64_t to_client = 0;
-  bool operator==(const BandwidthConfig&) const = default;
-};
-
 struct ProxyProtocolConfig {
   ProxyProtocolAccept accept = ProxyProtocolAccept::kOff;
   // From others no header is taken: they are served without one if it is optional, and refused if it is required. Empty: everybody may send one.
@@ -218,8 +211,6 @@ struct ListenerConfig {
   std::vector<AccessRule> access;       // the first that fits decides; none: allowed
   std::optional<RateConfig> accept_rate;
   PerSourceConfig per_source;
-  BandwidthConfig session_bandwidth;    // of each session
-  BandwidthConfig bandwidth;            // of all sessions together
   ProxyProtocolConfig proxy_protocol;
   SocketOptions socket;                 // of listening sockets and clients
   bool operator==(const ListenerConfig&) const = default;

@@ -144,6 +144,7 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   for (size_t i = 0; i < session.relays.size(); ++i) {
     whole &= session.relays[i].Restore(frozen.relays[i]);
     session.swept[i].received = frozen.relays[i].received;
+    session.swept[i].held = session.relays[i].held();
     session.swept[i].active_at = CoarseTime(frozen.active_at[i].value_or(frozen.last_byte_at));
   }
   session.quiet_bytes = frozen.quiet_bytes;

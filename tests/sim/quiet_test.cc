@@ -245,6 +245,26 @@ TEST_F(QuietSide, GoesOnElsewhereAsItStood) {
   EXPECT_EQ(world_->closed(CloseReason::kClientIdleTimeout), 1u);
 }
 
+// Bytes that came along get through before any sweep has seen them here.
+TEST_F(QuietSide, WhatIsHeldBackIsNoQuietElsewhere) {
+  SimSession& session = OpenWithSides(seconds(4), {});
+  session.server->script.send_capacity = 1000;
+  world_->io().PeerSends(*session.client, 3000);
+  RunUntilQuiet();
+  PassInSteps(seconds(10));
+  HandOver();
+  world_->io().AdvanceTo(world_->io().now() + seconds(3));
+  for (int i = 0; i < 3; ++i) {
+    world_->io().PeerReads(*session.server, 1000);
+    Driver(*world_, {.seed = 1}).RunUntilQuiet();
+  }
+  HandOver();
+  PassInSteps(seconds(4) - milliseconds(1));
+  EXPECT_EQ(world_->sessions().size(), 1u);
+  PassInSteps(kNoted);
+  EXPECT_EQ(world_->closed(CloseReason::kClientIdleTimeout), 1u);
+}
+
 // ---- Age ----
 
 class Age : public Directed {

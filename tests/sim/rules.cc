@@ -172,9 +172,8 @@ void Rules::CheckSideTimeout(const SimSession& session, Direction direction) {
   report.Expect(timeout.count() != 0, "closed for a timeout that is off");
   report.Expect(session.established && session.timer_closed, "closed for a timeout, but not by a timer");
   report.Expect(quiet >= timeout, "closed after ", Milliseconds(quiet), " ms without a byte of fd ", source.fd, ", too early");
-  report.Expect(!source.ended(), "closed for the quiet of fd ", source.fd, ", which has ended its stream");
-  report.Expect(source.error_handled() || Queued(source, session.other(source)) == 0, "closed for the quiet of fd ", source.fd,
-                ", whose bytes were held back");
+  report.Expect(session.side_waits[static_cast<size_t>(direction)], "closed for the quiet of fd ", source.fd,
+                ", which has ended its stream, or whose bytes were held back");
 }
 
 void Rules::CheckLifetime(const SimSession& session) {

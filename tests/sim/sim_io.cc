@@ -564,6 +564,11 @@ void SimIo::NoteClosing(SimSession& session) {
   session.closing_at = now_;
   session.out_of_files = out_of_files_;
   session.timer_closed = phase_ == Phase::kTimers;
+  for (const SimSocket* source : {session.client, session.server}) {
+    if (source == nullptr || !session.established) continue;
+    bool through = source->received_handled == session.other(*source)->sent_handled;
+    session.side_waits[source->is_client ? 0 : 1] = through && !source->ended();
+  }
 }
 
 }  // namespace ringmain::sim

@@ -182,6 +182,7 @@ struct SimSession {
   TimePoint opened_at{};
   TimePoint connecting_since{};  // opened, or without a server again
   TimePoint closing_at{};
+  std::array<bool, 2> side_waits{};  // by Direction: when it was seen to close, its stream had not ended and none of its bytes were on their way
   TimePoint connect_started_at{};
   TimePoint connected_at{};
   TimePoint client_ended_at{};  // once client->eof_handled
