@@ -166,14 +166,14 @@ seconds LeastTtl(std::span<const unsigned char> message) {
   MessageReader reader(message);
   if (!reader.Skip(4)) return seconds::max();
   auto questions = reader.Number(2), answers = reader.Number(2);
-  if (!answers.has_value() || !reader.Skip(4)) return seconds::max();
+  if (!questions.has_value() || !answers.has_value() || !reader.Skip(4)) return seconds::max();
   for (uint32_t i = 0; i < *questions; ++i)
     if (!reader.SkipName() || !reader.Skip(4)) return seconds::max();
   seconds least = seconds::max();
   for (uint32_t i = 0; i < *answers; ++i) {
     if (!reader.SkipName() || !reader.Skip(4)) return seconds::max();
     auto ttl = reader.Number(4), length = reader.Number(2);
-    if (!length.has_value() || !reader.Skip(*length)) return seconds::max();
+    if (!ttl.has_value() || !length.has_value() || !reader.Skip(*length)) return seconds::max();
     // RFC 2181, 8: with the highest bit set it is to be taken for 0.
     least = std::min(least, seconds(*ttl > INT32_MAX ? 0 : *ttl));
   }
