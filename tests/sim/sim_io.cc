@@ -566,7 +566,8 @@ void SimIo::NoteClosing(SimSession& session) {
   session.timer_closed = phase_ == Phase::kTimers;
   for (const SimSocket* source : {session.client, session.server}) {
     if (source == nullptr || !session.established) continue;
-    bool through = source->received_handled == session.other(*source)->sent_handled;
+    const SimSocket& sink = *session.other(*source);
+    bool through = source->payload_handled() + sink.lead.size() == sink.sent_handled;
     session.side_waits[source->is_client ? 0 : 1] = through && !source->ended();
   }
 }

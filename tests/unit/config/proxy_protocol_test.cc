@@ -72,12 +72,11 @@ TEST(ProxyProtocolConfig, WhatIsWrongWithIt) {
 TEST(ProxyProtocolConfig, WhatIsSaidOfAChange) {
   Config none = Load(""), all = Load("proxy_protocol: { accept: optional, from: [10.0.0.0/8, '::1'] }", "send_proxy_protocol: v2");
   using Sentences = std::vector<std::string>;
-  EXPECT_EQ(DescribeChanges(none, all), (Sentences{"listener l: proxy_protocol off -> optional from 10.0.0.0/8, ::1 timeout 5s",
+  EXPECT_EQ(DescribeChanges(none, all), (Sentences{"listener l: proxy_protocol off -> optional from 10.0.0.0/8, ::1/128 timeout 5s",
                                                    "upstream u: send_proxy_protocol off -> v2"}));
   EXPECT_EQ(DescribeChanges(Load("", "send_proxy_protocol: v1\n    health_check: {}"),
                             Load("", "send_proxy_protocol: v1\n    health_check: { send_proxy_protocol: on }")),
-            (Sentences{"upstream u: health_check tcp interval 2s timeout 1s rise 2 fall 3 -> tcp interval 2s timeout 1s rise 2 fall 3 "
-                       "send_proxy_protocol on"}));
+            (Sentences{"upstream u: health_check.send_proxy_protocol off -> on"}));
   EXPECT_EQ(DescribeChanges(Load("proxy_protocol: required"), Load("proxy_protocol: { accept: required, timeout: 1s }")),
             (Sentences{"listener l: proxy_protocol required timeout 5s -> required timeout 1s"}));
 }

@@ -180,7 +180,7 @@ TEST_F(TopologyTest, OnlyAServerThatIsNewMayStartDown) {
 
   FrozenProcess process;
   now_.upstreams()[1].servers[1].server->set_up(false);
-  now_.Freeze(process);
+  now_.Freeze(process, TimePoint());
   now_ = Topology::Inherit(process, 1, time_);
   Load(down);
   EXPECT_TRUE(now_.upstreams()[1].servers[0].server->up()) << "known to the process before";
