@@ -30,7 +30,7 @@ bool Sessions::ExpectHeader(Session& session) {
   session.state = SessionState::kReadingHeader;
   session.has_header = true;
   headers_[session.index] = {.optional = optional};
-  timers_.Schedule(session, session.accepted_at + rules.timeout);
+  ScheduleHeaderTimer(session);
   return true;
 }
 

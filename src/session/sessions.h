@@ -148,6 +148,7 @@ class Sessions {
   bool TakeForPayload(Session& session);
   void OnHeaderCutOff(Session& session, bool reset);
   void OnHeaderLate(Session& session);
+  void ScheduleHeaderTimer(Session& session);
   void RefuseHeader(Session& session, CloseReason reason, std::string_view why);
   void DropHeader(Session& session);
   void SendHeader(Session& session);

@@ -67,6 +67,10 @@ TimePoint EndOfLifetime(const Session& session) {
 
 // ---- While there is no server ----
 
+void Sessions::ScheduleHeaderTimer(Session& session) {
+  timers_.Schedule(session, std::min(session.accepted_at + session.route->proxy_protocol.timeout, EndOfLifetime(session)));
+}
+
 TimePoint Sessions::LastConnectBy(const Session& session) {
   Duration total = session.route->connect_total_timeout;
   return total.count() != 0 ? session.connecting_since + total : TimePoint::max();
@@ -86,8 +90,6 @@ void Sessions::ScheduleConnectTimer(Session& session) {
 void Sessions::OnConnectTimer(Session& session, TimePoint now) {
   if (now >= session.leave_at) {
     Close(session, CloseReason::kClientLeft);
-  } else if (now >= EndOfLifetime(session)) {
-    Close(session, CloseReason::kMaxLifetime);
   } else if (session.state == SessionState::kQueued) {
     WithoutServer(session, CloseReason::kQueueTimeout);
   } else if (session.connect_armed && !session.connect_timed_out) {
@@ -116,9 +118,9 @@ void Sessions::ScheduleTimer(Session& session, TimePoint now) {
 }
 
 void Sessions::OnTimer(Session& session, TimePoint now) {
+  if (now >= EndOfLifetime(session)) return Close(session, CloseReason::kMaxLifetime);
   if (session.state == SessionState::kReadingHeader) return OnHeaderLate(session);
   if (session.without_server()) return OnConnectTimer(session, now);
-  if (now >= EndOfLifetime(session)) return Close(session, CloseReason::kMaxLifetime);
   if (now >= SideIdleAt(session, Direction::kToServer, now)) return Close(session, CloseReason::kClientIdleTimeout);
   if (now >= SideIdleAt(session, Direction::kToClient, now)) return Close(session, CloseReason::kServerIdleTimeout);
   if (now >= session.check_at) {

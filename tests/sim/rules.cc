@@ -247,9 +247,9 @@ void Rules::CheckHeaderRefused(const SimSession& session, CloseReason reason) {
   }
   using Result = ParsedProxyHeader::Result;
   bool optional = world_.options().proxy_protocol.accept == ProxyProtocolAccept::kOptional;
-  ParsedProxyHeader parsed = ParseProxyHeader(world_.io().StreamOf(client, std::min<uint64_t>(client.received_handled, kMostProxyHeader)));
+  ParsedProxyHeader parsed = ParseProxyHeader(world_.io().StreamOf(client, std::min<uint64_t>(session.client_handled, kMostProxyHeader)));
   if (reason == CloseReason::kProxyProtocol) {
-    bool cut_off = parsed.result == Result::kNeedsMore && client.received_handled > 0 && client.ended() && (parsed.begun || !optional || client.error_handled());
+    bool cut_off = parsed.result == Result::kNeedsMore && session.client_handled > 0 && client.ended() && (parsed.begun || !optional || client.error_handled());
     report.Expect(parsed.result == Result::kMalformed || (parsed.result == Result::kNone && !optional) || cut_off,
                   "a header is refused with which nothing is wrong");
     return;

@@ -564,6 +564,7 @@ void SimIo::NoteClosing(SimSession& session) {
   session.closing_at = now_;
   session.out_of_files = out_of_files_;
   session.timer_closed = phase_ == Phase::kTimers;
+  session.client_handled = session.client->received_handled;
   for (const SimSocket* source : {session.client, session.server}) {
     if (source == nullptr || !session.established) continue;
     const SimSocket& sink = *session.other(*source);

@@ -182,6 +182,7 @@ struct SimSession {
   TimePoint opened_at{};
   TimePoint connecting_since{};  // opened, or without a server again
   TimePoint closing_at{};
+  uint64_t client_handled = 0;  // bytes of the client that were handled when it was seen to close
   std::array<bool, 2> side_waits{};  // by Direction: when it was seen to close, its stream had not ended and none of its bytes were on their way
   TimePoint connect_started_at{};
   TimePoint connected_at{};
