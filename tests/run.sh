@@ -110,7 +110,7 @@ run_default() {
   gtest sim "$build" sim_tests 'sim/*.cc'
   local but='not slow and not measure'
   [[ $tier != default ]] || but+=' and not ci'
-  pytest integration "$build" 600 integration -m "$but"
+  pytest integration "$build" 1200 integration -m "$but"
 }
 
 run_sanitizers() {
@@ -123,12 +123,12 @@ run_sanitizers() {
     gtest unit-asan "$root/build-asan" unit_tests 'unit/*/*.cc'
     gtest unit-loadtest-asan "$root/build-asan" unit/loadtest/loadtest_unit_tests 'unit/loadtest/*.cc'
     gtest sim-asan "$root/build-asan" sim_tests 'sim/*.cc'
-    pytest integration-asan "$root/build-asan" 600 integration -m sanitizer
+    pytest integration-asan "$root/build-asan" 1500 integration -m sanitizer
   fi
   if build_in "$root/build-tsan" --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -Dtests=false; then
     # GCC 12's ThreadSanitizer cannot map its shadow memory where the kernel randomises addresses by more than 28 bits.
     wrapper=(setarch "$(uname -m)" --addr-no-randomize)
-    pytest integration-tsan "$root/build-tsan" 600 integration -m sanitizer
+    pytest integration-tsan "$root/build-tsan" 1500 integration -m sanitizer
     wrapper=()
   fi
   unset RINGMAIN_SANITIZER
@@ -137,10 +137,11 @@ run_sanitizers() {
 # What has nothing to do with the data path behaves the same with those features and without.
 run_without_features() {
   local but='not slow and not measure' ignored=(deploy)
-  [[ $tier == full ]] || ignored+=(compare config loadtools systemd upgrade)
+  [[ $tier == full ]] || ignored+=(admin admission compare config dns examples health health_types loadtools reload servers
+    socket_options systemd upgrade)
   [[ $tier == full ]] || but+=' and not ci'
   ignored=("${ignored[@]/#/--ignore=$root/tests/integration/test_}")
-  RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 600 integration -m "$but" "${ignored[@]/%/.py}"
+  RINGMAIN_DISABLE=$optional_features pytest integration-no-features "$build" 1200 integration -m "$but" "${ignored[@]/%/.py}"
 }
 
 # run_fuzzers SECONDS: each target, beginning with its corpus. What one crashes at is left in build-fuzz/.
