@@ -101,7 +101,7 @@ def format_address(sock):
     return f"[{name[0]}]:{name[1]}" if sock.family == socket.AF_INET6 else f"{name[0]}:{name[1]}"
 
 
-def connect(address, receive_buffer=None, send_buffer=None, timeout=None):
+def connect(address, receive_buffer=None, send_buffer=None, timeout=None, source=None):
     family, name = parse_address(address)
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.settimeout(timeout or SOCKET_TIMEOUT)
@@ -110,6 +110,8 @@ def connect(address, receive_buffer=None, send_buffer=None, timeout=None):
     if send_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     try:
+        if source:
+            sock.bind((source, 0))
         sock.connect(name)
     except OSError:
         sock.close()
@@ -209,10 +211,10 @@ def expect_end(sock, timeout=5):
         raise AssertionError(f"the connection is still open after {timeout * PATIENCE} s") from None
 
 
-def refusal(address, timeout=5):
+def refusal(address, timeout=5, source=None):
     """Connects where no session is to be had; returns how it ended: 'fin' or 'reset'."""
     try:
-        sock = connect(address)
+        sock = connect(address, source=source)
     except ConnectionResetError:  # it came before connect() returned
         return "reset"
     with sock:

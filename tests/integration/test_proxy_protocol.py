@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from peers import EchoServer, ManualServer, connect, expect_end, parse_address, pattern, ping, read_exactly, read_pattern, reset
-from peers import Job, send_pattern, wait_until
+from peers import EchoServer, ManualServer, connect, expect_end, parse_address, pattern, ping, read_exactly, read_pattern
+from peers import Job, refusal, reset, send_pattern, wait_until
 from proxy import config
 from reloading import reload
 from takeover_peer import line  # noqa: F401 (a fixture)
@@ -99,6 +99,10 @@ def as_text(address):
     return f"{host}:{address[1]}"
 
 
+def states(proxy):
+    return [session["state"] for session in proxy.sessions()]
+
+
 def both_ways(client, server, length=5000):
     """Payload, every byte of it, in both directions."""
     jobs = [Job(send_pattern, client, 1, length), Job(send_pattern, server, 2, length)]
@@ -135,7 +139,7 @@ def test_the_client_is_whom_the_header_says(header, source, pieces, own, ringmai
         client.sendall(message)
     elif pieces == "two":
         client.sendall(message[:10])
-        wait_until(lambda: only(proxy)["state"] == "reading_header", "it waits for the rest")
+        wait_until(lambda: states(proxy) == ["reading_header"], "it waits for the rest")
         assert only(proxy)["client"] == as_text(client.getsockname()) and only(proxy)["server"] is None
         client.sendall(message[10:])
     else:
@@ -223,30 +227,22 @@ def test_slow_headers_hold_no_memory(own, ringmain):
 # ---- Whom it is taken from ------------------------------------------------------------------------------------------
 
 
-def connect_from(host, address):
-    sock = socket.socket()
-    sock.settimeout(20)
-    sock.bind((host, 0))
-    sock.connect(parse_address(address)[1])
-    return sock
-
-
 @pytest.mark.parametrize("accept", ["optional", "required"])
 def test_only_from_the_trusted(accept, own, ringmain):
     server = own(ManualServer())
     rules = {"accept": accept, "from": ["127.0.0.2", "10.0.0.0/8"]}
     proxy = ringmain(config([server.address], workers=2, listener={"proxy_protocol": rules}))
-    trusted = own(connect_from("127.0.0.2", proxy.address))
+    trusted = own(connect(proxy.address, source="127.0.0.2"))
     trusted.sendall(v1())
     upstream = server.accept()
     assert only(proxy)["client"] == as_text(SOURCE)
     both_ways(trusted, upstream)
-    other = own(connect_from("127.0.0.3", proxy.address))
     if accept == "required":
-        assert expect_end(other) == "reset"
+        assert refusal(proxy.address, source="127.0.0.3") == "reset"
         proxy.wait_closed(proxy_protocol=1)
         assert proxy.log_lines("no PROXY protocol header", "client=127.0.0.3:", "is not in proxy_protocol.from")
     else:
+        other = own(connect(proxy.address, source="127.0.0.3"))
         other.sendall(v1())
         assert read_exactly(server.accept(), len(v1())) == v1(), "it is payload"
 
@@ -370,7 +366,7 @@ def test_a_server_that_ends_after_the_header_is_replaced(says, own, ringmain):
     client.sendall(v1())
     upstream = dies.accept()
     assert read_v1(upstream) == (SOURCE, DESTINATION)
-    wait_until(lambda: only(proxy)["state"] == "established", "it is connected")
+    wait_until(lambda: states(proxy) == ["established"], "it is connected")
     upstream.close() if says == "nothing" else reset(upstream)
     upstream = other.accept()
     assert read_v1(upstream) == (SOURCE, DESTINATION)
