@@ -40,6 +40,7 @@ struct WorldOptions {
   seconds keepalive{30};
   ProxyProtocolConfig proxy_protocol;
   ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
+  std::optional<AccessLogRules> access_log;  // of all sessions, from the beginning
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
   std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
@@ -64,6 +65,9 @@ class World final : public SessionObserver {
   void Flush();
   void CloseAll(CloseReason reason);
   void CloseIdle(Duration over);
+  // As a reload may; the rule that every session has its line holds for that of the options only.
+  void SetAccessLog(const std::optional<AccessLogRules>& rules);
+  void LeaveOutOfLog() { route_.access_log = false; }
   // Sessions stand still once sessions().settled(); then they go on here, or in another Sessions, as in another worker.
   void Freeze();
   void Thaw();
@@ -96,6 +100,7 @@ class World final : public SessionObserver {
   // Clients are not among those who may send a header, and must.
   bool RefusesUntrusted() const;
   Rules& rules() { return rules_; }
+  const std::vector<AccessRecord>& logged() const { return logged_; }
 
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
@@ -106,6 +111,7 @@ class World final : public SessionObserver {
   void OnHeaderRefused(const Route&, const std::optional<SocketAddress>&, std::string_view why) override {
     report_.Trace("header refused: ", std::string(why));
   }
+  void OnLogged(AccessRecord record) override;
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
   void OnSourceLeft(Route& route, uint32_t client_source) override;
@@ -138,6 +144,8 @@ class World final : public SessionObserver {
   bool health_changed_ = false;
   std::set<uint32_t> client_sources_;  // each session has one of its own
   uint32_t next_client_source_ = 0;
+  std::optional<AccessLogRules> later_log_;
+  std::vector<AccessRecord> logged_;
   Rules rules_{*this};
 };
 
