@@ -84,6 +84,7 @@ void AccessLog::TakeChanges() {
   rate_.Set(rate.has_value() ? Pace::Of(rate->per_minute, rate->burst) : Pace(), Clock::now());
   if (!next_sink_.has_value()) return;
   sink_ = std::exchange(next_sink_, std::nullopt);
+  in_line_ = false;
   // What the one before took half of a line of, this one gets as a whole.
   if (written_ > 0) written_ = lines_.rfind('\n', written_ - 1) + 1;  // npos + 1 is 0
 }
@@ -112,7 +113,7 @@ bool AccessLog::FormatSome() {
   TimePoint now = Clock::now();
   auto wall_now = std::chrono::system_clock::now();
   AccessRecord record;
-  if (std::exchange(in_line_, false)) lines_ = "\n";
+  if (std::exchange(in_line_, false)) lines_.push_back('\n');
   for (bool more = true; more && lines_.size() < kBatchBytes;) {
     more = false;
     for (size_t i = 0; i < queues_.size(); ++i)
