@@ -113,7 +113,8 @@ bool AccessLog::FormatSome() {
   TimePoint now = Clock::now();
   auto wall_now = std::chrono::system_clock::now();
   AccessRecord record;
-  if (std::exchange(in_line_, false)) lines_.push_back('\n');
+  ends_line_ = std::exchange(in_line_, false);
+  if (ends_line_) lines_.push_back('\n');
   for (bool more = true; more && lines_.size() < kBatchBytes;) {
     more = false;
     for (size_t i = 0; i < queues_.size(); ++i)
@@ -136,7 +137,7 @@ void AccessLog::WriteOut() {
     std::string_view rest = std::string_view(lines_).substr(written_);
     ssize_t taken = sink_->Write(rest);
     if (taken > 0) {
-      cells_.written.Add(static_cast<uint64_t>(std::count(rest.begin(), rest.begin() + taken, '\n')));
+      cells_.written.Add(LinesIn(rest.substr(0, static_cast<size_t>(taken))));
       written_ += static_cast<size_t>(taken);
       progress = Clock::now();
     } else if (taken != -EAGAIN) {
@@ -159,8 +160,14 @@ bool AccessLog::OutOfPatience(TimePoint progress) const {
   return now - progress >= kPatience || now - ended_at_ >= 10 * kPatience;
 }
 
+// Whose fate is decided now, each once: the end of one whose rest was lost is none.
+uint64_t AccessLog::LinesIn(std::string_view text) {
+  auto lines = static_cast<uint64_t>(std::count(text.begin(), text.end(), '\n'));
+  return lines - (std::exchange(ends_line_, false) ? 1 : 0);
+}
+
 void AccessLog::DropRest(int error) {
-  size_t lost = static_cast<size_t>(std::count(lines_.begin() + static_cast<ptrdiff_t>(written_), lines_.end(), '\n'));
+  uint64_t lost = LinesIn(std::string_view(lines_).substr(written_));
   cells_.failed.Add(lost);
   if (std::optional<uint64_t> more = failed_.Admit(Clock::now()))
     Log(LogLevel::kError, "access log: lines lost: ", std::strerror(error), " lines=", lost, " not_logged=", *more);

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/clock.h"
 #include "base/per_worker.h"
@@ -63,6 +64,7 @@ class AccessLog {
   void WriteOut();
   bool OutOfPatience(TimePoint progress) const;
   void DropRest(int error);
+  uint64_t LinesIn(std::string_view text);
 
   AccessLogCells& cells_;
   const size_t queue_records_;
@@ -85,6 +87,7 @@ class AccessLog {
   std::string lines_;
   size_t written_ = 0;    // bytes of `lines_`
   bool in_line_ = false;  // the sink took the beginning of a line whose rest is lost
+  bool ends_line_ = false;  // `lines_` begin with the end of such a line
   bool given_up_ = false;
   LogLimiter failed_;
 };

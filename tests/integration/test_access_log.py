@@ -39,7 +39,7 @@ def parse_text(one):
     when, event, rest = one.split(" ", 2)
     fields = dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)', rest))
     assert " ".join(f"{key}={value}" for key, value in fields.items()) == rest, one
-    value = {key: None if text == "-" else text.strip('"') for key, text in fields.items()}
+    value = {key: None if text == "-" else text[1:-1] if text.startswith('"') else text for key, text in fields.items()}
     proxy = value["proxy_protocol"] and {
         "version": int(value["proxy_protocol"][1:]),
         **{key: value.get(key) for key in ("from", "destination", "authority", "tls_version")},

@@ -91,6 +91,7 @@ TEST_F(Logging, TriesAndTheServerOfTheLastOne) {
     world_->io().EndConnect(*refused.session->server, -ECONNREFUSED);
     Turn();
   }
+  RunUntilQuiet();
   EXPECT_EQ(Last().reason, CloseReason::kConnectFailed);
   EXPECT_EQ(Last().retries, 2);
   EXPECT_EQ(Last().server, refused.session->server->server);

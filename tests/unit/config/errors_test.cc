@@ -142,7 +142,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
             "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
-            "accept_rate, per_source, socket, proxy_protocol"}},
+            "accept_rate, per_source, socket, proxy_protocol, access_log"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
@@ -436,7 +436,7 @@ TEST(ErrorsTest, OfTheAccessLog) {
       {
           {"log: { to: ringmain.log }\n", {"1:12: to: 'ringmain.log' is neither stderr nor an absolute path"}},
           {"access_log: on\n", {"1:13: access_log must be a map of keys, not a single value"}},
-          {"access_log: {}\n", {"1:13: access_log: the required key 'to' is missing"}},
+          {"access_log: {}\n", {"1:13: missing key 'to'"}},
           {"access_log: { to: access.log }\n",
            {"1:19: to: 'access.log' is none of stdout, journald and an absolute path"}},
           {"access_log: { to: [/x] }\n", {"1:19: to must be a single value, not a list"}},
