@@ -138,13 +138,13 @@ class World final : public SessionObserver {
   std::unique_ptr<Upstream> next_upstream_;  // after KeepServers
   std::unique_ptr<Route> next_route_;
   Route* current_ = &route_;
+  std::optional<AccessLogRules> later_log_;
   std::unique_ptr<Sessions> sessions_;
   TimePoint thawed_at_{};
   std::optional<Duration> close_idle_over_;
   bool health_changed_ = false;
   std::set<uint32_t> client_sources_;  // each session has one of its own
   uint32_t next_client_source_ = 0;
-  std::optional<AccessLogRules> later_log_;
   std::vector<AccessRecord> logged_;
   Rules rules_{*this};
 };
