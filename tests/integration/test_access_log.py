@@ -127,6 +127,7 @@ def test_each_field(form, tmp_path, own, ringmain, session):
 
     with connect(unix) as client, server.accept() as upstream:
         upstream.close()
+        assert client.recv(1) == b""
     entry = ends(path, 2)[1]
     assert entry["client"] == "unix:" and entry["reason"] == "server_closed"
     assert entry["first_byte_seconds"] is None and entry["to_server_bytes"] == 0
