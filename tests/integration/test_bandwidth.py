@@ -92,7 +92,7 @@ def test_what_is_owed_passes_to_another_process(own, line):
     """Takeovers in a row give nobody a new burst."""
     server = own(ManualServer())
     limits = {"to_server": "2MiB/s", "per_session": {"to_client": "2MiB/s"}}
-    proxy = line.first(config([server.address], workers=2, listener={"bandwidth": limits}))
+    proxy = line.first(line.config([server.address], workers=2, listener={"bandwidth": limits}))
     client = own(connect(proxy.address))
     upstream = server.accept()
     jobs = [Job(transfer, client, upstream, 3 * MIB), Job(transfer, upstream, client, 3 * MIB)]
