@@ -156,7 +156,7 @@ TEST(FrozenProcess, TimeoutsOfOneSideAndOfAge) {
 TEST(FrozenProcess, WhatIsOwedByBandwidthLimits) {
   FrozenProcess process = Sample();
   process.listeners[0].bandwidth_paid_until_ns = {7, 8};
-  process.sessions[0].session.bandwidth = {FrozenBandwidth{1, 2, 3, 4}, FrozenBandwidth{-5, 6, 7, 8}};
+  process.sessions[0].session.bandwidth = {FrozenBandwidth{1, 2, 3, 4}, FrozenBandwidth{5, 6, 7, 8}};
   absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
   ExpectSame(*decoded, process);
