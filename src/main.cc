@@ -26,7 +26,7 @@ struct Options {
   std::string upgraded_file;
   bool take_over = false;
   bool never_start = false;
-  TopOptions top{.admin = std::string(kDefaultAdminAddress)};
+  top::Options top_options{.admin = std::string(kDefaultAdminAddress)};
   std::string top_interval = "1s";
 };
 
@@ -95,35 +95,36 @@ int Run(const CLI::App& command, const Options& options, std::vector<std::string
                                          options.take_over || options.never_start, options.never_start});
 }
 
-int Top(Options options) {
+int ShowTop(Options options) {
   std::optional<milliseconds> interval = ParseDuration(options.top_interval);
-  if (!interval.has_value() || *interval < kLeastTopInterval || *interval > kMostTopInterval)
-    return UsageError(absl::StrCat("top: --interval: '", options.top_interval, "' is no duration from ", FormatDuration(kLeastTopInterval), " to ",
-                                   FormatDuration(kMostTopInterval), "; write 500ms, 2s or 1m"));
-  options.top.interval = *interval;
-  absl::Status status = RunTop(options.top);
+  if (!interval.has_value() || *interval < top::kLeastInterval || *interval > top::kMostInterval)
+    return UsageError(absl::StrCat("top: --interval: '", options.top_interval, "' is no duration from ", FormatDuration(top::kLeastInterval), " to ",
+                                   FormatDuration(top::kMostInterval), "; write 500ms, 2s or 1m"));
+  options.top_options.interval = *interval;
+  absl::Status status = top::Run(options.top_options);
   if (status.ok()) return kExitClean;
   std::cerr << "ringmain: top: " << status.message() << std::endl;
   return absl::IsInvalidArgument(status) ? kExitUsage : kExitFailure;
 }
 
 CLI::App* AddTop(CLI::App& app, Options& options) {
-  CLI::App* top = app.add_subcommand("top", "Show what a running ringmain does, live");
-  top->add_option("--admin", options.top.admin, absl::StrCat("Its admin.listen address (", options.top.admin, ")"))->type_name("ADDR");
-  top->add_option("--token-file", options.top.token_file, "Send the token in this file")->type_name("FILE");
-  top->add_option("--interval", options.top_interval, "Between two refreshes: 500ms, 2s, 1m (1s)")->type_name("DURATION");
-  top->add_option("--view", options.top.views, "What to show first, or, other than on a terminal, to print: listeners, upstreams, servers, workers, sessions")
+  top::Options& chosen = options.top_options;
+  CLI::App* command = app.add_subcommand("top", "Show what a running ringmain does, live");
+  command->add_option("--admin", chosen.admin, absl::StrCat("Its admin.listen address (", chosen.admin, ")"))->type_name("ADDR");
+  command->add_option("--token-file", chosen.token_file, "Send the token in this file")->type_name("FILE");
+  command->add_option("--interval", options.top_interval, "Between two refreshes: 500ms, 2s, 1m (1s)")->type_name("DURATION");
+  command->add_option("--view", chosen.views, "What to show first, or, other than on a terminal, to print: listeners, upstreams, servers, workers, sessions")
       ->type_name("VIEW[,VIEW...]")
       ->delimiter(',')
       ->allow_extra_args(false);
-  top->add_option("--sort", options.top.sort, "Sort by this column, named as in --json: names from A, figures from the largest")->type_name("COLUMN");
-  top->add_option("--filter", options.top.filter, "Only rows with each of these words in one of their texts")->type_name("WORDS");
-  top->add_option("--sessions", options.top.sessions, absl::StrCat("How many sessions to ask for if they are shown (", options.top.sessions, ")"))
+  command->add_option("--sort", chosen.sort, "Sort by this column, named as in --json: names from A, figures from the largest")->type_name("COLUMN");
+  command->add_option("--filter", chosen.filter, "Only rows with each of these words in one of their texts")->type_name("WORDS");
+  command->add_option("--sessions", chosen.sessions, absl::StrCat("How many sessions to ask for if they are shown (", chosen.sessions, ")"))
       ->type_name("N")
-      ->check(CLI::Range(uint32_t{1}, kMostTopSessions));
-  top->add_flag("--once", options.top.once, "Print one report, after one interval, and exit");
-  top->add_flag("--json", options.top.json, "Print one JSON object a line, for each refresh");
-  top->footer(
+      ->check(CLI::Range(uint32_t{1}, top::kMostSessions));
+  command->add_flag("--once", chosen.once, "Print one report, after one interval, and exit");
+  command->add_flag("--json", chosen.json, "Print one JSON object a line, for each refresh");
+  command->footer(
       "On a terminal: 1 to 5 or Tab for the views, < and > to sort, r to reverse, / to filter, p to pause, h for all keys and what the columns "
       "say, q to quit. If standard input or output is no terminal, the same is printed as plain text at each refresh.\n"
       "Rates are the difference of two answers, so the first report comes after one interval. NO_COLOR=1 turns colours off.\n"
@@ -133,7 +134,7 @@ CLI::App* AddTop(CLI::App& app, Options& options) {
       "  ringmain top --admin 10.0.0.5:9900 --token-file /etc/ringmain/token --view sessions\n"
       "  ringmain top --once --view servers --filter down\n"
       "  ringmain top --json --interval 10s --view listeners,servers");
-  return top;
+  return command;
 }
 
 int Main(int argc, char** argv) {
@@ -181,7 +182,7 @@ int Main(int argc, char** argv) {
   check->add_option("file", options.checked_file, "The YAML configuration")->type_name("FILE")->required();
   check->footer("Example:\n  ringmain check /etc/ringmain/ringmain.yaml");
 
-  CLI::App* top = AddTop(app, options);
+  CLI::App* show_top = AddTop(app, options);
 
   CLI::App* version = app.add_subcommand("version", "Print the version");
   version->footer("Example:\n  ringmain version");
@@ -196,7 +197,7 @@ int Main(int argc, char** argv) {
   if (version_flag || version->parsed()) return PrintVersion();
   if (check->parsed()) return Check(options);
   if (upgrade->parsed()) return AskForUpgrade(options);
-  if (top->parsed()) return Top(options);
+  if (show_top->parsed()) return ShowTop(options);
   if (run->parsed()) return Run(*run, options, {argv, argv + argc});
   return UsageError("give a command: run, top, upgrade, check or version (see ringmain --help)");
 }

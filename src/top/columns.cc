@@ -2,7 +2,7 @@
 
 #include "top/views.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 constexpr std::array<Column, 17> kListenerColumns{{
@@ -104,4 +104,4 @@ Order DefaultOrder(View view) {
   return OrderBy(kSessionColumns, *FindColumn(kSessionColumns, "bytes_per_second"));
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

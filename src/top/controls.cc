@@ -4,7 +4,7 @@
 #include <optional>
 #include <utility>
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 constexpr char kEscape = 0x1b;
@@ -199,4 +199,4 @@ void Controls::Show(View shown) {
 
 void Controls::Clamp(size_t rows, size_t page) { first = std::min(first, rows - std::min(rows, page)); }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

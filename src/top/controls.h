@@ -10,7 +10,7 @@
 
 #include "top/views.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 enum class KeyName : uint8_t {
   kCharacter,
@@ -83,4 +83,4 @@ class Controls {
   std::string kept_filter_;  // while it is being typed: what it was
 };
 
-}  // namespace ringmain
+}  // namespace ringmain::top

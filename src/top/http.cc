@@ -9,7 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "top/text.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 constexpr std::string_view kElsewhere = "; give the address of admin.listen with --admin";
@@ -81,4 +81,4 @@ absl::StatusOr<std::string> TokenOf(std::string_view contents, std::string_view 
   return std::string(token);
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

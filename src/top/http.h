@@ -7,7 +7,7 @@
 
 #include "absl/status/statusor.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 // A request for the status with up to `sessions` sessions. HTTP/1.0: the answer ends where the connection ends, and is never cut into chunks.
 // `token` may be empty. REQUIRES: `host` and `token` are printable ASCII without spaces.
@@ -19,4 +19,4 @@ absl::StatusOr<std::string_view> BodyOf(std::string_view response);
 // The token in a file's contents: what is there but for white space round it. Errors: a sentence that begins with `file`.
 absl::StatusOr<std::string> TokenOf(std::string_view contents, std::string_view file);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -4,7 +4,7 @@
 
 #include "top/text.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 constexpr size_t kGap = 2;            // between columns
@@ -159,4 +159,4 @@ std::vector<Line> LayOut(const Table& table, const Order* order, size_t width, s
   return lines;
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

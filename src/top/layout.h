@@ -9,7 +9,7 @@
 
 #include "top/table.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 enum class Style : uint8_t {
   kPlain,
@@ -52,4 +52,4 @@ class Line {
 // fits; 0 means as wide as it gets. `order`, if it is not null, is shown.
 std::vector<Line> LayOut(const Table& table, const Order* order, size_t width, size_t first, size_t count);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -6,7 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 using OrderedJson = nlohmann::ordered_json;
@@ -102,4 +102,4 @@ std::string JsonError(std::string_view admin, std::string_view error, WallTime t
   return Dump({{"time", Iso8601(time)}, {"admin", std::string(admin)}, {"error", std::string(error)}});
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -10,7 +10,7 @@
 #include "top/screen.h"
 #include "top/views.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 // How all that prints wants it.
 struct Selection {
@@ -30,4 +30,4 @@ std::string JsonReport(const Shown& shown, const Selection& selection, WallTime 
 // The same when there was no answer: `time`, `admin`, `error`.
 std::string JsonError(std::string_view admin, std::string_view error, WallTime time);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

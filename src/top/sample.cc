@@ -2,7 +2,7 @@
 
 #include "absl/status/status.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 const Json kNull = nullptr;
@@ -50,4 +50,4 @@ std::optional<double> Rate(std::optional<double> before, std::optional<double> n
   return (*now - *before) / std::chrono::duration<double>(between).count();
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

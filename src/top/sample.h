@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "top/text.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 using Json = nlohmann::json;
 
@@ -52,4 +52,4 @@ class Earlier {
 // By how much a counter grew a second. None if one of the two is not known, or if it shrank: then another process counts.
 std::optional<double> Rate(std::optional<double> before, std::optional<double> now, Duration between);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -6,7 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "top/views.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 constexpr size_t kAbove = 4;  // lines above the table: the process, the totals, what is wrong, the views
@@ -139,4 +139,4 @@ std::optional<std::string> SessionsNote(const Sample& sample) {
   return note.empty() ? std::nullopt : std::optional(note);
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

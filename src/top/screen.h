@@ -11,7 +11,7 @@
 #include "top/layout.h"
 #include "top/sample.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 struct Size {
   size_t columns = 80;
@@ -41,4 +41,4 @@ Line TotalsLine(const Shown& shown);
 // What a list of sessions leaves out; none if it is complete.
 std::optional<std::string> SessionsNote(const Sample& sample);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -18,7 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "top/http.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 absl::Status BadAddress(std::string_view admin, std::string_view why) {
@@ -175,4 +175,4 @@ absl::StatusOr<bool> StatusClient::Receive(TimePoint now) {
   }
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -12,7 +12,7 @@
 #include "base/unique_fd.h"
 #include "top/sample.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 // One request at a time, each on a connection of its own. Not thread-safe.
 class StatusClient {
@@ -71,4 +71,4 @@ class StatusClient {
   std::string response_;
 };
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -8,7 +8,7 @@
 
 #include "absl/strings/str_split.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 // Below, at or above zero, as of strcmp. REQUIRES: both are known.
@@ -54,4 +54,4 @@ std::optional<size_t> FindColumn(std::span<const Column> columns, std::string_vi
 
 Order OrderBy(std::span<const Column> columns, size_t column) { return {column, columns[column].unit != Unit::kText}; }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

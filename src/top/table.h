@@ -10,7 +10,7 @@
 
 #include "top/text.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 struct Column {
   std::string_view key;    // its name in --sort and --json
@@ -54,4 +54,4 @@ std::optional<size_t> FindColumn(std::span<const Column> columns, std::string_vi
 // By this column as one wants it first: names from A, figures from the largest.
 Order OrderBy(std::span<const Column> columns, size_t column);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

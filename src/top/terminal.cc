@@ -15,7 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 // xterm's private modes: the alternate screen and the cursor's place (1049), no cursor (25), no line breaks at the right edge (7).
@@ -195,4 +195,4 @@ void Terminal::Write(std::string_view bytes) {
   }
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -14,7 +14,7 @@
 #include "top/layout.h"
 #include "top/screen.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 // At most one at a time, for signals have one handler in a process. Not thread-safe.
 class Terminal {
@@ -58,4 +58,4 @@ class Terminal {
   std::vector<std::string> shown_;  // what is on the screen; empty: not known
 };
 
-}  // namespace ringmain
+}  // namespace ringmain::top

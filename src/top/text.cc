@@ -4,7 +4,7 @@
 #include <cmath>
 #include <cstdio>
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 template <typename... Arguments>
@@ -82,4 +82,4 @@ std::string Printable(std::string_view text) {
   return printable;
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

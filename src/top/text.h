@@ -6,7 +6,7 @@
 #include <string_view>
 #include <variant>
 
-namespace ringmain {
+namespace ringmain::top {
 
 // One figure or name; none if it is not known, or there is nothing to know.
 using Value = std::variant<std::monostate, double, std::string>;
@@ -28,4 +28,4 @@ std::string Format(const Value& value, Unit unit);
 // one). So nothing that a peer or a path contains moves the cursor, and each character takes one column.
 std::string Printable(std::string_view text);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

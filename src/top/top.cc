@@ -22,7 +22,7 @@
 #include "top/status_client.h"
 #include "top/terminal.h"
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 // After this long an ESC was the key and not the beginning of a sequence.
@@ -59,7 +59,7 @@ size_t ReportWidth() {
 
 class Top {
  public:
-  Top(const TopOptions& options, StatusClient client, Selection selection, bool live)
+  Top(const Options& options, StatusClient client, Selection selection, bool live)
       : options_(options), client_(std::move(client)), selection_(std::move(selection)), live_(live), controls_(selection_.views.front()) {
     controls_.filter = selection_.filter;
     for (size_t i = 0; i < kViewNames.size(); ++i) {
@@ -166,7 +166,7 @@ class Top {
 
   void Draw() { terminal_->Show(Paint(What(), controls_, terminal_->size(), Clock::now())); }
 
-  const TopOptions options_;
+  const Options options_;
   StatusClient client_;
   const Selection selection_;
   const bool live_;
@@ -186,7 +186,7 @@ class Top {
 
 }  // namespace
 
-absl::Status RunTop(const TopOptions& options) {
+absl::Status Run(const Options& options) {
   const bool live = !options.once && !options.json && Terminal::Usable();
   absl::StatusOr<std::vector<View>> views = ReadViews(options.views);
   if (!views.ok()) return views.status();
@@ -197,4 +197,4 @@ absl::Status RunTop(const TopOptions& options) {
   return Top(options, *std::move(client), {*std::move(views), options.filter, options.sort}, live).Run();
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -11,13 +11,13 @@
 #include "absl/status/status.h"
 #include "base/clock.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
-inline constexpr milliseconds kLeastTopInterval{100};
-inline constexpr milliseconds kMostTopInterval{3600'000};
-inline constexpr uint32_t kMostTopSessions = 10'000;  // the API lists no more
+inline constexpr milliseconds kLeastInterval{100};
+inline constexpr milliseconds kMostInterval{3600'000};
+inline constexpr uint32_t kMostSessions = 10'000;  // the API lists no more
 
-struct TopOptions {
+struct Options {
   std::string admin;       // host:port
   std::string token_file;  // empty: no token is sent
   milliseconds interval{1000};
@@ -31,6 +31,6 @@ struct TopOptions {
 
 // Runs until the user quits, or a report is printed that was all that was wanted. Errors: a sentence; InvalidArgument if it is the options' fault. The first answer
 // must come; later ones that do not are shown, and asked for again.
-absl::Status RunTop(const TopOptions& options);
+absl::Status Run(const Options& options);
 
-}  // namespace ringmain
+}  // namespace ringmain::top

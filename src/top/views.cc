@@ -3,7 +3,7 @@
 #include <string>
 #include <utility>
 
-namespace ringmain {
+namespace ringmain::top {
 namespace {
 
 // Of the reasons for which sessions end (README): there was no server for them, or the proxy could not.
@@ -306,4 +306,4 @@ Totals TotalsOf(const Sample* before, const Sample& now) {
   return totals;
 }
 
-}  // namespace ringmain
+}  // namespace ringmain::top

@@ -10,7 +10,7 @@
 #include "top/sample.h"
 #include "top/table.h"
 
-namespace ringmain {
+namespace ringmain::top {
 
 enum class View : uint8_t { kListeners, kUpstreams, kServers, kWorkers, kSessions };
 inline constexpr std::array<std::string_view, 5> kViewNames = {"listeners", "upstreams", "servers", "workers", "sessions"};
@@ -33,4 +33,4 @@ struct Totals {
 };
 Totals TotalsOf(const Sample* before, const Sample& now);
 
-}  // namespace ringmain
+}  // namespace ringmain::top
