@@ -53,7 +53,7 @@ std::string Dump(const OrderedJson& json) { return json.dump(-1, ' ', true, Json
 }  // namespace
 
 std::string TextReport(const Shown& shown, const Selection& selection, size_t width, WallTime time) {
-  std::vector<Line> lines = {ProcessLine(shown).Add("  ").Add(Iso8601(time)), TotalsLine(shown)};
+  std::vector<Line> lines = {ProcessLine(shown).Add("  ").Add(Iso8601(time)), TotalsLine(shown), BytesLine(shown)};
   for (View view : selection.views) {
     Table table = Selected(view, shown, selection);
     lines.emplace_back();

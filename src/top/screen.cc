@@ -9,7 +9,7 @@
 namespace ringmain::top {
 namespace {
 
-constexpr size_t kAbove = 4;  // lines above the table: the process, the totals, what is wrong, the views
+constexpr size_t kAbove = 4;  // lines above the table: the process, its sessions, its bytes or what is wrong, the views
 constexpr size_t kBelow = 1;  // the keys
 constexpr size_t kHead = 1;   // of the table
 
@@ -64,11 +64,14 @@ std::vector<Line> Help(View view) {
   return lines;
 }
 
-Line TroubleLine(const Shown& shown, const Controls& controls, TimePoint time) {
+// What is wrong; else how many bytes pass, and what the view leaves out.
+Line ThirdLine(const Shown& shown, const Controls& controls, TimePoint time) {
   if (!shown.error.empty())
     return Line(absl::StrCat("no answer for ", Format(std::chrono::duration<double>(time - shown.now->at).count(), Unit::kSeconds), ": ", shown.error), Style::kBad);
+  Line line = BytesLine(shown);
   std::optional<std::string> note = controls.view == View::kSessions ? SessionsNote(*shown.now) : std::nullopt;
-  return note.has_value() ? Line(*note, Style::kWarning) : Line();
+  if (note.has_value()) line.Add("  ").Add(*note, Style::kWarning);
+  return line;
 }
 
 // The table, or why it is empty.
@@ -96,7 +99,7 @@ std::vector<Line> Paint(const Shown& shown, Controls& controls, Size size, TimeP
   process.Pad(size.columns - std::min(size.columns, every.size()));
   process.Add(every, controls.paused ? Style::kWarning : Style::kPlain);
 
-  std::vector<Line> lines = {process, TotalsLine(shown), TroubleLine(shown, controls, time), ViewsLine(controls)};
+  std::vector<Line> lines = {process, TotalsLine(shown), ThirdLine(shown, controls, time), ViewsLine(controls)};
   std::move(table.begin(), table.end(), std::back_inserter(lines));
   lines.resize(size.lines);
   if (size.lines > 0) lines.back() = KeysLine(controls, rows, RowsOn(size));
@@ -119,12 +122,16 @@ Line ProcessLine(const Shown& shown) {
 Line TotalsLine(const Shown& shown) {
   const Totals totals = TotalsOf(shown.before, *shown.now);
   Line line(absl::StrCat(Format(totals.active, Unit::kCount), " sessions  ", Per(totals.accepted, Unit::kPerSecond), " new  ",
-                         Per(totals.closed, Unit::kPerSecond), " closed  ", Per(totals.to_server, Unit::kBytesPerSecond), " to servers  ",
-                         Per(totals.to_client, Unit::kBytesPerSecond), " to clients  "));
+                         Per(totals.closed, Unit::kPerSecond), " closed  "));
   line.Add(absl::StrCat(totals.servers_up, " of ", totals.servers, " servers up"), totals.servers_up < totals.servers ? Style::kBad : Style::kPlain);
   if (totals.failed.value_or(0) > 0) line.Add("  ").Add(absl::StrCat(Per(totals.failed, Unit::kPerSecond), " failed"), Style::kBad);
   if (totals.refused.value_or(0) > 0) line.Add("  ").Add(absl::StrCat(Per(totals.refused, Unit::kPerSecond), " refused"), Style::kWarning);
   return line;
+}
+
+Line BytesLine(const Shown& shown) {
+  const Totals totals = TotalsOf(shown.before, *shown.now);
+  return Line(absl::StrCat(Per(totals.to_server, Unit::kBytesPerSecond), " to servers  ", Per(totals.to_client, Unit::kBytesPerSecond), " to clients"));
 }
 
 std::optional<std::string> SessionsNote(const Sample& sample) {
@@ -133,7 +140,7 @@ std::optional<std::string> SessionsNote(const Sample& sample) {
   double total = Number(Member(sessions, "total")).value_or(0);
   size_t listed = List(sessions, "list").size();
   if (static_cast<double>(listed) < total)
-    note = absl::StrCat(listed, " of ", Format(total, Unit::kCount), " sessions are listed; --sessions N asks for more, up to 10000");
+    note = absl::StrCat(listed, " of ", Format(total, Unit::kCount), " sessions are listed; --sessions N asks for more");
   if (size_t missing = List(sessions, "missing_workers").size(); missing > 0)
     absl::StrAppend(&note, note.empty() ? "" : "; ", missing, missing == 1 ? " worker" : " workers", " did not answer in time");
   return note.empty() ? std::nullopt : std::optional(note);

@@ -36,8 +36,9 @@ std::vector<Line> Paint(const Shown& shown, Controls& controls, Size size, TimeP
 
 // `ringmain 0.1.0, ready, ...`: the process that answers.
 Line ProcessLine(const Shown& shown);
-// The totals.
+// The totals: of sessions and servers, and of bytes.
 Line TotalsLine(const Shown& shown);
+Line BytesLine(const Shown& shown);
 // What a list of sessions leaves out; none if it is complete.
 std::optional<std::string> SessionsNote(const Sample& sample);
 

@@ -77,7 +77,10 @@ const Json& SameAs(const Json& thing, const Earlier& earlier, const char* key) {
 
 std::string Joined(const Json& texts) {
   std::string joined;
-  for (const Json& text : texts) joined += (joined.empty() ? "" : " ") + Text(text).value_or("?");
+  for (const Json& text : texts) {
+    if (!joined.empty()) joined += ' ';
+    joined += Text(text).value_or("?");
+  }
   return joined;
 }
 

@@ -200,8 +200,8 @@ def test_figures_move(own, ringmain, terminal):
     client = own(connect(proxy.address))
     screen.wait_text("1 sessions")
     ping(client, length=64 << 10)
-    screen.wait(lambda lines: re.search(r"\d(\.\d+)?KiB/s to servers", lines[1]))
-    screen.wait(lambda lines: " 0B/s to servers" in lines[1])
+    screen.wait(lambda lines: re.search(r"\d(\.\d+)?KiB/s to servers", lines[2]))
+    screen.wait(lambda lines: lines[2].startswith("0B/s to servers"))
     screen.press("p")
     screen.wait(lambda lines: lines[0].endswith(" paused"))
     client.close()
@@ -334,7 +334,7 @@ def test_it_says_that_nobody_answers_and_recovers(own, ringmain, terminal):
 
     again = ringmain(settings)
     ping(own(connect(again.address)))
-    shown = screen.wait(lambda lines: lines[2] == "" and f"pid {again.pid}" in lines[0])
+    shown = screen.wait(lambda lines: "to servers" in lines[2] and f"pid {again.pid}" in lines[0])
     ok = printer.until(lambda one: "error" not in one and one["process"]["pid"] == again.pid)
     assert ok["totals"]["connections_active"] <= 1
     wait_until(lambda: f"pid {again.pid}" in lines.line(), "it prints again")
@@ -371,7 +371,8 @@ def test_once_prints_a_table(own, ringmain):
     blocks = [block.splitlines() for block in result.stdout.split("\n\n")]
     assert [block[0].split()[0] for block in blocks] == ["ringmain", "LISTENER", "UPSTREAM", "UPSTREAM", "WORKER"]
     assert blocks[0][0].startswith(f"ringmain 0.1.0  {proxy.admin}  ready  pid {proxy.pid}  up ")
-    assert blocks[0][1] == "3 sessions  0/s new  0/s closed  0B/s to servers  0B/s to clients  1 of 1 servers up"
+    assert blocks[0][1] == "3 sessions  0/s new  0/s closed  1 of 1 servers up"
+    assert blocks[0][2] == "0B/s to servers  0B/s to clients"
     assert blocks[1][1].split() == ["front", "active", proxy.address, "back", "3", "100", "0", "0", "0", "0", "0B", "0B", "3", "0", "0", "2.93KiB", "2.93KiB"]
     assert blocks[2][1].split() == ["back", "up", "1", "1", "3", "0", "0", "0", "round_robin", "-", "-"]
     assert blocks[3][1].split() == ["back", echo.address, "up", "3", "-", "1", "0", "0", "3", "0", "0", "-"]
@@ -449,11 +450,11 @@ def test_the_top_sessions_come_first(own, ringmain):
 def test_plain_lines_where_there_is_no_terminal(own, ringmain):
     proxy = ringmain(config(["127.0.0.1:9"]))
     printer = own(Printer(proxy, "--interval", "100ms", "--view", "workers"))
-    blocks = [[printer.line() for _ in range(6)] for _ in range(2)]
+    blocks = [[printer.line() for _ in range(7)] for _ in range(2)]
     for block in blocks:
         assert block[0].startswith("ringmain 0.1.0  ") and re.search(r"  \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", block[0])
-        assert block[3].startswith("WORKER") and block[4].split()[:2] == ["0", "active"]
-        assert block[2] == block[5] == ""
+        assert block[4].startswith("WORKER") and block[5].split()[:2] == ["0", "active"]
+        assert block[3] == block[6] == ""
         assert "\x1b" not in "".join(block)
     assert blocks[0][0] != blocks[1][0]
     # A reader that leaves ends it.

@@ -60,12 +60,13 @@ TEST_F(TopReport, TextHasATableForEachView) {
   std::string text = TextReport(What(), {{View::kServers, View::kSessions}, "10.0.0.1", ""}, 0, kTime);
   EXPECT_EQ(text,
             "ringmain 1.2.3  127.0.0.1:9900  ready  pid 4711  up 1h00m  2023-11-14T22:13:20.007Z\n"
-            "13 sessions  5.0/s new  2.5/s closed  1.00KiB/s to servers  0B/s to clients  1 of 2 servers up  0.5/s failed  1.5/s refused\n"
+            "13 sessions  5.0/s new  2.5/s closed  1 of 2 servers up  0.5/s failed  1.5/s refused\n"
+            "1.00KiB/s to servers  0B/s to clients\n"
             "\n"
             "UPSTREAM  SERVER         STATE  ACTIVE   LIMIT  WEIGHT  CONNECTS/s  FAILURES/s  CONNECTS  FAILURES  EJECTED  LAST FAILED CHECK\n"
             "back      10.0.0.1:7001  up          4       -       1         5.0           0        70         1        0  -\n"
             "\n"
-            "2 of 8 sessions are listed; --sessions N asks for more, up to 10000\n"
+            "2 of 8 sessions are listed; --sessions N asks for more\n"
             "SESSION  CLIENT           LISTENER  UPSTREAM  SERVER         STATE           AGE    IDLE  BYTES/s  TO SERVER/s  TO CLIENT/s  TO SERVER  TO CLIENT  "
             "QUEUED  WORKER\n"
             "0-1      192.0.2.1:40000  front     back      10.0.0.1:7001  established     10s    0.5s  1.07KiB         100B        1000B       300B    2.93KiB  "
