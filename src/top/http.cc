@@ -74,10 +74,10 @@ absl::StatusOr<std::string_view> BodyOf(std::string_view response) {
 
 absl::StatusOr<std::string> TokenOf(std::string_view contents, std::string_view file) {
   absl::string_view token = absl::StripAsciiWhitespace(Absl(contents));
-  if (token.empty()) return absl::InvalidArgumentError(absl::StrCat(Absl(file), ": there is no token in it"));
+  if (token.empty()) return absl::FailedPreconditionError(absl::StrCat(Absl(file), ": there is no token in it"));
   // Anything else could end the header and begin another.
   if (!std::all_of(token.begin(), token.end(), [](char c) { return c > 0x20 && c < 0x7f; }))
-    return absl::InvalidArgumentError(absl::StrCat(Absl(file), ": a token is one line of printable ASCII without spaces"));
+    return absl::FailedPreconditionError(absl::StrCat(Absl(file), ": a token is one line of printable ASCII without spaces"));
   return std::string(token);
 }
 

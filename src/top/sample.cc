@@ -12,9 +12,9 @@ const Json kEmpty = Json::array();
 
 absl::StatusOr<Json> ParseStatus(std::string_view text) {
   Json status = Json::parse(text, nullptr, false);
-  if (status.is_discarded() || !status.is_object()) return absl::InvalidArgumentError("the answer is no JSON object");
+  if (status.is_discarded() || !status.is_object()) return absl::UnavailableError("the answer is no JSON object");
   for (const char* key : {"version", "listeners", "upstreams", "workers"})
-    if (Member(status, key).is_null()) return absl::InvalidArgumentError(std::string("the answer is no status of ringmain: there is no ") + key);
+    if (Member(status, key).is_null()) return absl::UnavailableError(std::string("the answer is no status of ringmain: there is no ") + key);
   return status;
 }
 

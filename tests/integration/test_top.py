@@ -292,9 +292,9 @@ def test_names_with_control_characters_do_no_harm(own, terminal):
     )
     admin = own(FakeAdmin(lambda request: http(body)))
     screen = terminal(admin.address)
-    for view in "12345":
-        screen.press(view)
-        screen.wait(lambda lines: screen.style(f"{view} ").reverse)
+    for view in ("1 listeners", "2 upstreams", "3 servers", "4 workers", "5 sessions"):
+        screen.press(view[0])
+        screen.wait(lambda lines, view=view: screen.style(view).reverse)
     screen.wait_text("?[31mred")
     screen.press("q")
     assert screen.end() == 0
