@@ -94,6 +94,18 @@ void AddListeners(const Layout& layout, Families& families) {
   }
 }
 
+void AddBandwidth(const Layout& layout, Families& families) {
+  MetricFamily* waits = nullptr;
+  for (const ListenerLayout& listener : layout.listeners) {
+    if (!listener.config.bandwidth.on()) continue;
+    if (waits == nullptr)
+      waits = &AddCounter(families, "ringmain_bandwidth_waits_total", "Times a session was held back by a bandwidth limit, by direction.");
+    for (size_t i = 0; i < kDirectionNames.size(); ++i)
+      AddSample(*waits, {{"listener", listener.metrics->name}, {"direction", Word(kDirectionNames[i])}},
+                Sum(listener.metrics->cells, [i](const ListenerCells& c) { return c.bandwidth_waits[i].value(); }));
+  }
+}
+
 void AddSources(const Layout& layout, Families& families) {
   MetricFamily* sources = nullptr;
   for (const ListenerLayout& listener : layout.listeners) {
@@ -267,6 +279,7 @@ std::string RenderMetrics(const AdminView& view) {
   Families families;
   std::shared_ptr<const Layout> layout = view.layout();
   AddListeners(*layout, families);
+  AddBandwidth(*layout, families);
   AddSources(*layout, families);
   AddUpstreams(*layout, families);
   AddNames(*layout, families);

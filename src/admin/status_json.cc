@@ -55,6 +55,11 @@ Json PerSource(const ListenerLayout& listener) {
           {"table_full_total", use.no_entry}};
 }
 
+Json Bandwidth(const BandwidthConfig::Rates& rates) {
+  auto rate = [](uint64_t per_second) { return per_second != 0 ? Json(FormatByteRate(per_second)) : Json(nullptr); };
+  return {{"to_server", rate(rates.to_server)}, {"to_client", rate(rates.to_client)}};
+}
+
 Json Listener(const ListenerLayout& listener) {
   const ListenerConfig& config = listener.config;
   const PerWorker<ListenerCells>& cells = listener.metrics->cells;
@@ -66,6 +71,8 @@ Json Listener(const ListenerLayout& listener) {
   for (size_t i = 0; i < kCloseReasons; ++i) {
     closed[std::string(kCloseReasonNames[i])] = Sum(cells, [i](const ListenerCells& c) { return c.closed[i].value(); });
   }
+  Json bandwidth = Bandwidth(config.bandwidth.listener);
+  bandwidth["per_session"] = Bandwidth(config.bandwidth.per_session);
   return {{"name", config.name},
           {"state", State(listener.draining)},
           {"addresses", Addresses(listener.addresses)},
@@ -74,6 +81,7 @@ Json Listener(const ListenerLayout& listener) {
           {"access", Access(config.access)},
           {"accept_rate", Rate(config.accept_rate)},
           {"per_source", PerSource(listener)},
+          {"bandwidth", std::move(bandwidth)},
           {"proxy_protocol", std::string(ToString(config.proxy_protocol.accept))},
           {"connections_active", Sum(cells, [](const ListenerCells& c) { return c.active.value(); })},
           {"connections_total", Sum(cells, [](const ListenerCells& c) { return c.accepted.value(); })},

@@ -187,6 +187,20 @@ struct PerSourceConfig {
   bool operator==(const PerSourceConfig&) const = default;
 };
 
+// Bytes a second by the side that they go to; 0 is off.
+struct BandwidthConfig {
+  struct Rates {
+    uint64_t to_server = 0;
+    uint64_t to_client = 0;
+    bool on() const { return to_server != 0 || to_client != 0; }
+    bool operator==(const Rates&) const = default;
+  };
+  Rates listener;     // all sessions together
+  Rates per_session;  // each
+  bool on() const { return listener.on() || per_session.on(); }
+  bool operator==(const BandwidthConfig&) const = default;
+};
+
 struct ProxyProtocolConfig {
   ProxyProtocolAccept accept = ProxyProtocolAccept::kOff;
   // From others no header is taken: they are served without one if it is optional, and refused if it is required. Empty: everybody may send one.
@@ -211,6 +225,7 @@ struct ListenerConfig {
   std::vector<AccessRule> access;       // the first that fits decides; none: allowed
   std::optional<RateConfig> accept_rate;
   PerSourceConfig per_source;
+  BandwidthConfig bandwidth;
   ProxyProtocolConfig proxy_protocol;
   SocketOptions socket;                 // of listening sockets and clients
   bool operator==(const ListenerConfig&) const = default;
@@ -261,6 +276,8 @@ inline constexpr uint32_t kMaxListenAddresses = 64;  // of one listener
 inline constexpr uint32_t kMaxConnections = 10'000'000;
 inline constexpr uint32_t kMaxAccessNetworks = 4096;  // of all rules of one listener
 inline constexpr uint32_t kMaxRatePerMinute = 60 * 1'000'000;
+inline constexpr uint64_t kMinByteRate = 1 << 10;   // a second
+inline constexpr uint64_t kMaxByteRate = 1ull << 40;
 inline constexpr uint32_t kMaxBurst = 1'000'000;
 inline constexpr size_t kMaxConfigFileBytes = 4 << 20;
 

@@ -103,6 +103,10 @@ class Differences {
     auto text = [](std::optional<uint64_t> value) { return value.has_value() ? FormatSize(*value) : "auto"; };
     if (before != after) Add(absl::StrCat(name, " ", text(before), " -> ", text(after)));
   }
+  void CompareByteRates(const std::string& name, uint64_t before, uint64_t after) {
+    auto text = [](uint64_t value) { return value != 0 ? FormatByteRate(value) : "off"; };
+    if (before != after) Add(absl::StrCat(name, " ", text(before), " -> ", text(after)));
+  }
   // What is in one list and not in the other, by what `key` gives; what is in both goes to `both`.
   template <typename T, typename Key, typename Both>
   void Match(const std::string& kind, const std::vector<T>& before, const std::vector<T>& after, Key key, Both both) {
@@ -164,6 +168,12 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   differences.Compare("per_source.max_connections", before.per_source.max_connections, after.per_source.max_connections, "off");
   differences.Compare("per_source.accept_rate", before.per_source.accept_rate, after.per_source.accept_rate, "off");
   differences.Compare("per_source.ipv6_prefix", before.per_source.ipv6_prefix, after.per_source.ipv6_prefix);
+  auto compare_rates = [&](const std::string& name, const BandwidthConfig::Rates& old, const BandwidthConfig::Rates& now) {
+    differences.CompareByteRates(name + "to_server", old.to_server, now.to_server);
+    differences.CompareByteRates(name + "to_client", old.to_client, now.to_client);
+  };
+  compare_rates("bandwidth.", before.bandwidth.listener, after.bandwidth.listener);
+  compare_rates("bandwidth.per_session.", before.bandwidth.per_session, after.bandwidth.per_session);
   CompareSockets(before.socket, after.socket, /*listens=*/true, differences);
   differences.Compare("proxy_protocol", before.proxy_protocol, after.proxy_protocol);
   differences.In("");

@@ -19,6 +19,7 @@ constexpr std::string_view kDurationForm = "a duration such as 250ms, 2s, 10m or
 constexpr std::string_view kFineDurationForm = "a duration such as 50us, 1ms or 1s";
 constexpr std::string_view kPercentForm = "a percentage such as 10%";
 constexpr std::string_view kSizeForm = "a size such as 512B, 64KiB, 16MiB or 1GiB";
+constexpr std::string_view kByteRateForm = "a rate such as 512KiB/s or 10MiB/s";
 constexpr std::string_view kRateForm = "a rate such as 1000/s or 60/m";
 
 std::string KindOf(const YAML::Node& node) {
@@ -329,6 +330,15 @@ void MapReader::RateOr(std::string_view word, std::string_view key, std::optiona
   map.Number("burst", 1, kMaxBurst, &burst);
   map.Finish();
   if (rate.has_value()) *out = RateConfig{rate->per_minute, burst};
+}
+
+void MapReader::ByteRateOrOff(std::string_view key, uint64_t* per_second) {
+  const Value* value = FindScalar(key);
+  if (value == nullptr) return;
+  if (value->text() == kOff)
+    *per_second = 0;
+  else if (auto rate = InRange<uint64_t>(*value, kMinByteRate, kMaxByteRate, kOff, kByteRateForm, ParseByteRate, FormatByteRate, errors_))
+    *per_second = *rate;
 }
 
 std::optional<RateConfig> MapReader::Rate(const Value& value, std::string_view word) {

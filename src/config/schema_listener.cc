@@ -39,6 +39,7 @@ void SchemaReader::ReadListener(const Value& item) {
   if (const Value* value = map.Find("access")) ReadAccess(*value, listener);
   map.RateOr(kOff, "accept_rate", &listener.accept_rate);
   if (const Value* value = map.Find("per_source")) ReadPerSource(*value, listener.per_source);
+  if (const Value* value = map.Find("bandwidth")) ReadBandwidth(*value, listener.bandwidth);
   if (const Value* value = map.Find("socket")) {
     ReadSocket(*value, listener.socket, /*listens=*/true);
     if (listener.keepalive.count() == 0 && (listener.socket.keepalive_interval.count() != 0 || listener.socket.keepalive_count != 0))
@@ -102,6 +103,21 @@ void SchemaReader::ReadPerSource(const Value& section, PerSourceConfig& per_sour
   map.NumberOr(kOff, "max_connections", 1, kMaxConnections, &per_source.max_connections);
   map.RateOr(kOff, "accept_rate", &per_source.accept_rate);
   map.Number("ipv6_prefix", 1, 128, &per_source.ipv6_prefix);
+  map.Finish();
+}
+
+void SchemaReader::ReadBandwidth(const Value& section, BandwidthConfig& bandwidth) {
+  MapReader map(section, errors_);
+  auto read = [](MapReader& rates_map, BandwidthConfig::Rates& rates) {
+    rates_map.ByteRateOrOff("to_server", &rates.to_server);
+    rates_map.ByteRateOrOff("to_client", &rates.to_client);
+  };
+  read(map, bandwidth.listener);
+  if (const Value* value = map.Find("per_session")) {
+    MapReader per_session(*value, errors_);
+    read(per_session, bandwidth.per_session);
+    per_session.Finish();
+  }
   map.Finish();
 }
 

@@ -68,6 +68,7 @@ class SchemaReader {
   void ReadAccess(const Value& list, ListenerConfig& listener);
   void ReadAccessRule(const Value& item, ListenerConfig& listener);
   void ReadPerSource(const Value& section, PerSourceConfig& per_source);
+  void ReadBandwidth(const Value& section, BandwidthConfig& bandwidth);
   void ReadProxyProtocol(MapReader& map, ProxyProtocolConfig& proxy_protocol);
 
   // ---- Upstreams (schema_upstream.cc) ----

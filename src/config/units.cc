@@ -84,6 +84,13 @@ std::optional<uint64_t> ParseRate(std::string_view text) {
   return ParseWithUnit(text, kRates, std::numeric_limits<uint64_t>::max());
 }
 
+std::optional<uint64_t> ParseByteRate(std::string_view text) {
+  constexpr std::string_view kPerSecond = "/s";
+  if (!text.ends_with(kPerSecond)) return std::nullopt;
+  text.remove_suffix(kPerSecond.size());
+  return ParseSize(text);
+}
+
 std::string FormatDuration(milliseconds value) {
   return value.count() == 0 ? "0s" : FormatWithUnit(value.count(), kDurations);
 }
@@ -94,5 +101,6 @@ std::string FormatSize(uint64_t bytes) { return FormatWithUnit(bytes, kSizes); }
 
 std::string FormatPercent(uint64_t percent) { return absl::StrCat(percent, "%"); }
 std::string FormatRate(uint64_t per_minute) { return FormatWithUnit(per_minute, kRates); }
+std::string FormatByteRate(uint64_t per_second) { return absl::StrCat(FormatSize(per_second), "/s"); }
 
 }  // namespace ringmain

@@ -31,6 +31,7 @@ struct ListenerCells {
   Counter accepted;  // every accepted connection, refused ones included
   Gauge active;      // sessions, from accept to close
   std::array<Counter, kCloseReasons> closed;
+  Counter bandwidth_waits[2];  // by Direction: times a session was held back by a limit
   DurationHistogram<kSessionBounds> duration;  // accept to close, refused ones not included
 };
 

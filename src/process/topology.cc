@@ -210,6 +210,8 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   }
   route->access = listener.access;
   if (listener.config.per_source.on()) route->sources = listener.shared->sources.get();
+  if (listener.config.bandwidth.on()) route->bandwidth = &listener.shared->bandwidth;
+  route->bandwidth_config = listener.config.bandwidth;
   if (upstream->config().socket != SocketOptions()) route->socket = &upstream->config().socket;
   route->transparent = upstream->config().transparent;
   route->keepalive = listener.config.keepalive;

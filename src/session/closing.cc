@@ -70,6 +70,7 @@ void Sessions::FinishClose(Session& session) {
   lively_.Remove(session);
   if (session.client_source != kNoClientSource) observer_.OnSourceLeft(route, session.client_source);
   DropHeader(session);
+  EndBandwidth(session);
   pool_.Destroy(session.index);
   --route.sessions;
   observer_.OnClosed(route, reason, lifetime);

@@ -72,6 +72,7 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
       if (!frozen.established || session.route->side_idle_timeouts[i].count() == 0) continue;
       frozen.active_at[i] = received || session.relays[i].held() || swept.held ? now : now - swept.active_at.Ago(now);
     }
+    SaveBandwidth(session, frozen);
     take(frozen, *session.route, frozen.established ? std::optional(session.server()) : std::nullopt);
   });
 }
@@ -147,6 +148,7 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
     session.swept[i].held = session.relays[i].held();
     session.swept[i].active_at = CoarseTime(frozen.active_at[i].value_or(frozen.last_byte_at));
   }
+  RestoreBandwidth(session, frozen);
   session.quiet_bytes = frozen.quiet_bytes;
   session.quiet_checks = frozen.quiet_checks;
   session.check_at = frozen.check_at;
@@ -183,6 +185,7 @@ void Sessions::LetGo() {
     ReleaseServer(session);
     for (Relay& relay : session.relays) relay.Discard();
     DropHeader(session);
+    EndBandwidth(session);
     Route& route = *session.route;
     route.listener_cells->active.Add(-1);
     cells_.sessions.Add(-1);

@@ -109,6 +109,11 @@ bool Relay::Feed() {
   return true;
 }
 
+void Relay::Allow(uint32_t bytes) {
+  allowed_kib_ = bytes == kUnlimited ? kNoLimit : static_cast<uint16_t>(std::min<uint32_t>(bytes >> 10, kNoLimit - 1));
+  if (limited()) LeaveMultishot();
+}
+
 void Relay::Discard() {
   discarding_ = true;
   starved_ = false;
@@ -263,7 +268,7 @@ void Relay::ForgetLead(uint32_t lead) {
 }
 
 bool Relay::WantsReceive() const {
-  if (receiving_ || ended_ || discarding_ || starved_ || source_ < 0) return false;
+  if (receiving_ || ended_ || discarding_ || starved_ || source_ < 0 || allowed_kib_ == 0) return false;
   if (IsBulk() && queued_ > 0) return false;  // to be moved directly once that is sent
   if (queued_ > env_->high_water / 2) return false;
   return queued_ == 0 || !env_->buffers.scarce();
@@ -274,14 +279,14 @@ void Relay::ArmReceive() {
   // The last completion of a credit may overshoot it by less than a buffer.
   uint32_t room = env_->high_water - env_->buffers.buffer_bytes() - queued_;
   if ((!abilities.receive_credit && AboveLowWater()) || env_->buffers.tight()) UseSingleReceives();
-  multishot_ = abilities.multishot_receive && !single_;
+  multishot_ = abilities.multishot_receive && !single_ && !limited();
   receiving_ = true;
   filled_ = false;
   readable_ |= poll_first_ && !multishot_;
   if (multishot_)
     env_->io.ReceiveMultishot(receive_token(), source_, room);
   else
-    env_->io.ReceiveOnce(receive_token(), source_, std::min(room, env_->buffers.buffer_bytes()), poll_first_);
+    env_->io.ReceiveOnce(receive_token(), source_, std::min({room, env_->buffers.buffer_bytes(), allowed()}), poll_first_);
 }
 
 void Relay::ArmSend() {

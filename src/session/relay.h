@@ -30,6 +30,7 @@
 // Thread-bound; it belongs to its session.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <string>
@@ -88,6 +89,9 @@ class alignas(64) Relay {
   bool Feed();
   // Goes on with single receives: the armed multishot receive, if it is one, brings too much or may have missed something.
   void LeaveMultishot();
+  // What a receive may bring from now on, in whole KiB: 0 is nothing until that changes.
+  static constexpr uint32_t kUnlimited = UINT32_MAX;
+  void Allow(uint32_t bytes);
   // The sink is gone: drops what is queued, receives no more, and drops what still arrives.
   void Discard();
   // The sink has failed and may get a successor: what is queued is kept for that.
@@ -137,8 +141,8 @@ class alignas(64) Relay {
   // The source ended or the sink is gone: this direction is over but for what is still to be sent.
   bool over() const { return ended_ || discarding_; }
   bool starved() const { return starved_; }
-  // Bytes of the source are on their way to the sink, or wait for a buffer.
-  bool held() const { return queued_ > 0 || sending_ || starved_; }
+  // Bytes of the source are on their way to the sink, or may wait for a buffer or for being allowed.
+  bool held() const { return queued_ > 0 || sending_ || starved_ || (allowed_kib_ == 0 && !receiving_); }
   bool direct() const { return direct_; }
   RelayMode mode() const { return spliced_ ? RelayMode::kSpliced : RelayMode::kBuffered; }
   uint32_t queued() const { return queued_; }
@@ -147,6 +151,11 @@ class alignas(64) Relay {
   uint64_t discarded() const { return received_ - sent_ - queued_; }
 
  private:
+  static constexpr uint16_t kNoLimit = UINT16_MAX;
+
+  bool limited() const { return allowed_kib_ != kNoLimit; }
+  uint32_t allowed() const { return limited() ? uint32_t{std::max<uint16_t>(allowed_kib_, 1)} << 10 : kUnlimited; }
+  void UseUp(uint32_t bytes);
   void Enqueue(uint16_t buffer);
   void Keep(uint16_t buffer);
   void KeepAll();
@@ -190,6 +199,7 @@ class alignas(64) Relay {
   uint16_t head_ = BufferPool::kNone;
   uint16_t tail_ = BufferPool::kNone;
   uint16_t pipe_ = BufferPool::kNone;  // lent while bytes are in it
+  uint16_t allowed_kib_ = kNoLimit;    // of the next receive; direct: of the next round
   Op receive_op_;
   Op send_op_;
 

@@ -20,6 +20,7 @@ constexpr uint32_t kLeastRound = 16 << 10;
 RelayEvent Relay::MoveDirectly(Counter& bytes) {
   if (receiving_ || sending_ || discarding_) return RelayEvent::kNone;
   if (queued_ == 0 && !ended_) {
+    if (allowed_kib_ == 0) return RelayEvent::kNone;
     if (env_->direct_budget < kLeastRound) return RelayEvent::kDeferred;
     ChooseCarrier();
   }
@@ -40,13 +41,14 @@ RelayEvent Relay::MoveDirectly(Counter& bytes) {
         return RelayEvent::kNone;
       }
     }
-    if (ended_ || emptied || moved >= kRoundBytes || env_->direct_budget < kLeastRound) break;
-    uint32_t wanted = std::min(env_->direct_budget, pipe_ != BufferPool::kNone ? kRoundBytes : MostCopied());
+    if (ended_ || emptied || moved >= kRoundBytes || env_->direct_budget < kLeastRound || allowed_kib_ == 0) break;
+    uint32_t wanted = std::min({env_->direct_budget, allowed(), pipe_ != BufferPool::kNone ? kRoundBytes : MostCopied()});
     int received = TakeIn(wanted);
     if (received > 0) {
       queued_ = static_cast<uint32_t>(received);
       received_ += queued_;
       env_->direct_budget -= queued_;
+      if (limited()) UseUp(queued_);
       // A pipe has so many slots, and small pieces may fill them all with less.
       emptied = queued_ < (pipe_ != BufferPool::kNone ? std::min(wanted, kRoundBytes / 4) : wanted);
       continue;
@@ -64,6 +66,11 @@ RelayEvent Relay::MoveDirectly(Counter& bytes) {
   ReleasePipe();
   if (!ended_) EndRound(moved);
   return RelayEvent::kNone;
+}
+
+void Relay::UseUp(uint32_t bytes) {
+  uint32_t kib = (bytes + 1023) >> 10;
+  allowed_kib_ = static_cast<uint16_t>(allowed_kib_ - std::min<uint32_t>(kib, allowed_kib_));
 }
 
 void Relay::EndRound(uint32_t moved) {

@@ -12,6 +12,7 @@
 #include "metrics/board.h"
 #include "metrics/session_list.h"
 #include "protocol/proxy_protocol.h"
+#include "session/bandwidth.h"
 #include "session/relay.h"
 #include "session/source_turns.h"
 #include "upstream/upstream.h"
@@ -32,6 +33,7 @@ struct Route {
   Upstream* upstream = nullptr;
   std::shared_ptr<const RouteNames> names;
   ListenerCells* listener_cells = nullptr;
+  Bandwidth* bandwidth = nullptr;  // null: no limits; changes
   UpstreamCells* upstream_cells = nullptr;
   std::vector<RouteServer> servers;  // by server index; their `sources` change
   const SocketOptions* socket = nullptr;  // of the server's side; null: none
@@ -127,6 +129,7 @@ struct Session : TimerWheel::Timer {
   std::array<uint16_t, kMaxConnectTries> tried{};
   ListLink<Session> starved;  // linked: a relay waits for a receive buffer
   ListLink<Session> waiting;  // linked: in the queue of its upstream; SessionState::kQueued
+  std::unique_ptr<SessionBandwidth> bandwidth;  // once it was pumped with limits
   TimePoint accepted_at{};
   TimePoint connect_started_at{};         // queued: since when it waits
   TimePoint connecting_since{};           // when the first try began; or the first after a wait, or after a server was lost

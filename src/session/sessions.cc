@@ -16,7 +16,8 @@ Sessions::Sessions(Io& io, BufferPool& buffers, uint32_t high_water, WorkerCells
       first_number_(first_number),
       cells_(cells),
       observer_(observer),
-      timers_(io.Now()) {
+      timers_(io.Now()),
+      bandwidth_timers_(io.Now()) {
   RINGMAIN_CHECK(high_water > 2 * buffers.buffer_bytes());
 }
 
@@ -92,6 +93,7 @@ void Sessions::PumpAll() {
   for (size_t left = dirty_.size(); left > 0 && !dirty_.empty(); --left) {
     Session* session = dirty_.PopFront();
     if (session->state == SessionState::kClosing || session->state == SessionState::kQueued) continue;
+    if (session->route->bandwidth != nullptr) [[unlikely]] LimitBandwidth(*session);
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {
       if (session->server_lost && direction == Direction::kToClient) continue;
       Counter& bytes = session->route->listener_cells->bytes[static_cast<size_t>(direction)];
@@ -118,6 +120,7 @@ void Sessions::SetHighWater(uint32_t bytes) { env_.high_water = std::max(bytes, 
 std::optional<TimePoint> Sessions::NextWakeUp() const {
   if (frozen_) return std::nullopt;
   std::optional<TimePoint> next = timers_.NextWakeUp();
+  if (std::optional<TimePoint> at = bandwidth_timers_.NextWakeUp()) next = std::min(next.value_or(*at), *at);
   if (!lively_.empty()) next = std::min(next.value_or(sweep_at_), sweep_at_);
   if (idle_walk_.has_value() && size() > 0) next = std::min(next.value_or(idle_walk_->step_at), idle_walk_->step_at);
   return next;
@@ -127,6 +130,7 @@ void Sessions::RunTimers(TimePoint now) {
   if (frozen_) return;
   if (!lively_.empty() && now >= sweep_at_) Sweep(now);
   if (idle_walk_.has_value() && now >= idle_walk_->step_at) CloseDueIdle(now);
+  while (TimerWheel::Timer* timer = bandwidth_timers_.PopDue(now)) Touch(static_cast<SessionBandwidth&>(*timer).session);
   while (TimerWheel::Timer* timer = timers_.PopDue(now)) OnTimer(static_cast<Session&>(*timer), now);
 }
 

@@ -15,7 +15,7 @@
 // streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut and
 // loses bytes by it is closed with a reset, so that a truncated stream never looks complete.
 //
-// What ends sessions in time is in timeouts.cc. A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
+// What ends sessions in time is in timeouts.cc, what holds them back in limiting.cc. A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
 #pragma once
 
 #include <functional>
@@ -121,6 +121,8 @@ class Sessions {
   // From now on closes sessions that are idle, CloseReason::kDrainIdle: each once its time within `over` has come, so that their clients do not
   // all come back in the same moment, or later, as soon as it is idle.
   void CloseIdle(Duration over);
+  // The limits have changed, or end: what sessions owe by them is forgotten, and those that are held back go on.
+  void ForgetBandwidth(const Bandwidth& limits);
   // What a direction may hold from now on: so much, but more than two buffers at least.
   void SetHighWater(uint32_t bytes);
 
@@ -201,6 +203,12 @@ class Sessions {
   void StartQuietTimer(Session& session, TimePoint now);
   void ScheduleTimer(Session& session, TimePoint now);
 
+  void LimitBandwidth(Session& session);
+  void BeginBandwidth(Session& session, Bandwidth& limits, TimePoint now);
+  void EndBandwidth(Session& session);
+  static void SaveBandwidth(const Session& session, FrozenSession& frozen);
+  void RestoreBandwidth(Session& session, const FrozenSession& frozen);
+
   void CloseDueIdle(TimePoint now);
   bool Idle(const Session& session, TimePoint now) const;
 
@@ -227,6 +235,7 @@ class Sessions {
   WorkerCells& cells_;
   SessionObserver& observer_;
   TimerWheel timers_;
+  TimerWheel bandwidth_timers_;
   SlotPool<Session> pool_;
   std::unordered_map<uint32_t, ClientHeader> headers_;  // by session index
   IntrusiveList<Session, &Session::dirty> dirty_;

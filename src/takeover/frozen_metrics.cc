@@ -15,6 +15,7 @@ template <typename Cells, typename Visit>
 void VisitListener(Cells& cells, Visit visit) {
   visit("accepted", cells.accepted);
   for (size_t i = 0; i < kDirectionNames.size(); ++i) visit("bytes_" + std::string(kDirectionNames[i]), cells.bytes[i]);
+  for (size_t i = 0; i < kDirectionNames.size(); ++i) visit("bandwidth_waits_" + std::string(kDirectionNames[i]), cells.bandwidth_waits[i]);
   for (size_t i = 0; i < kCloseReasons; ++i) visit("closed_" + std::string(kCloseReasonNames[i]), cells.closed[i]);
 }
 

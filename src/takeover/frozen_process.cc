@@ -30,6 +30,8 @@ Json ToJson(const FrozenListener& listener) {
   if (!listener.access.empty()) json["access"] = listener.access;
   if (listener.accept_pace.on())
     json["accept_rate"] = {{"pace", ToJson(listener.accept_pace)}, {"paid_until_ns", listener.accept_paid_until_ns}};
+  if (listener.bandwidth_paid_until_ns != FrozenListener().bandwidth_paid_until_ns)
+    json["bandwidth_paid_until_ns"] = listener.bandwidth_paid_until_ns;
   if (listener.source_pace.on()) json["source_rate"] = {{"pace", ToJson(listener.source_pace)}, {"sources", Binary(listener.sources)}};
   return json;
 }
@@ -98,6 +100,10 @@ Json ToJson(const FrozenRelay& relay) {
   return json;
 }
 
+Json ToJson(const FrozenBandwidth& bandwidth) {
+  return {{"paid_until_ns", bandwidth.paid_until_ns}, {"go_on_at_ns", bandwidth.go_on_at_ns}, {"counted", bandwidth.counted}, {"prepaid", bandwidth.prepaid}};
+}
+
 Json ToJson(const FrozenProcess::Entry& entry) {
   const FrozenSession& session = entry.session;
   Json json = {{"route", entry.route},
@@ -117,6 +123,7 @@ Json ToJson(const FrozenProcess::Entry& entry) {
                       {"reading", session.reading_header},
                       {"optional", session.header_optional}};
   if (session.lead > 0) json["lead"] = session.lead;
+  if (session.bandwidth != FrozenSession().bandwidth) json["bandwidth"] = {ToJson(session.bandwidth[0]), ToJson(session.bandwidth[1])};
   if (session.kept_alive) json["kept_alive"] = true;
   if (session.passed) json["passed"] = true;
   if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
@@ -174,6 +181,8 @@ void Read(const Json& json, FrozenListener& listener) {
     listener.accept_pace = ReadPace(rate->at("pace"));
     listener.accept_paid_until_ns = Number<int64_t>(rate->at("paid_until_ns"));
   }
+  if (auto paid = json.find("bandwidth_paid_until_ns"); paid != json.end())
+    for (size_t i = 0; i < listener.bandwidth_paid_until_ns.size(); ++i) listener.bandwidth_paid_until_ns[i] = Number<int64_t>(paid->at(i));
   if (auto rate = json.find("source_rate"); rate != json.end()) {
     listener.source_pace = ReadPace(rate->at("pace"));
     listener.sources = ReadBinary(rate->at("sources"));
@@ -257,6 +266,11 @@ CloseReason ReadReason(const std::string& word) {
   return CloseReason::kError;
 }
 
+void Read(const Json& json, FrozenBandwidth& bandwidth) {
+  bandwidth = {Number<int64_t>(json.at("paid_until_ns")), Number<int64_t>(json.at("go_on_at_ns")), Number<uint64_t>(json.at("counted")),
+               Number<uint64_t>(json.at("prepaid"))};
+}
+
 void Read(const Json& json, FrozenRelay& relay) {
   relay.received = Number<uint64_t>(json.at("received"));
   relay.sent = Number<uint64_t>(json.at("sent"));
@@ -309,6 +323,8 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   if (auto lead = json.find("lead"); lead != json.end()) session.lead = Number<uint16_t>(*lead);
   const FrozenRelay& to_server = session.relays[0];
   if (!to_server.discarding && session.lead > to_server.sent + to_server.bytes.size()) throw Malformed{"less is queued than a header"};
+  if (auto bandwidth = json.find("bandwidth"); bandwidth != json.end())
+    for (size_t i = 0; i < session.bandwidth.size(); ++i) Read(bandwidth->at(i), session.bandwidth[i]);
   session.reset = json.value("reset", false);
   session.kept_alive = json.value("kept_alive", false);
   session.passed = json.value("passed", false);

@@ -37,6 +37,7 @@ struct FrozenListener {
   // What the rates remember (base/token_bucket.h), if there are any; of sources as SourceTable::SavePace tells it.
   Pace accept_pace;
   int64_t accept_paid_until_ns = 0;
+  std::array<int64_t, 2> bandwidth_paid_until_ns{};  // of what all sessions may move together, by Direction; 0: nothing
   Pace source_pace;
   std::string sources;
 };

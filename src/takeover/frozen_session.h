@@ -29,6 +29,15 @@ struct FrozenRelay {
   int pipe_write = -1;
 };
 
+// What a session with bandwidth limits owes in one direction; times in nanoseconds. 0: nothing.
+struct FrozenBandwidth {
+  int64_t paid_until_ns = 0;
+  int64_t go_on_at_ns = 0;
+  uint64_t counted = 0;  // of what was received: so much is taken from the rates
+  uint64_t prepaid = 0;  // taken from them, and not received yet
+  bool operator==(const FrozenBandwidth&) const = default;
+};
+
 struct FrozenSession {
   uint64_t number = 0;
   bool established = false;  // else a server is still to be connected
@@ -57,6 +66,7 @@ struct FrozenSession {
   uint8_t quiet_checks = 0;
   TimePoint check_at = TimePoint::max();
   std::array<FrozenRelay, 2> relays;  // by Direction
+  std::array<FrozenBandwidth, 2> bandwidth;  // by Direction
 };
 
 // `visit(int&)` for each file descriptor of the session, in the order in which they are passed.

@@ -10,12 +10,20 @@ constexpr size_t kMostSavedSources = 65536;
 
 Pace PaceOf(const std::optional<RateConfig>& rate) { return rate.has_value() ? Pace::Of(rate->per_minute, rate->burst) : Pace(); }
 
+// By Direction: the first is to the server.
+void SetRates(Bandwidth::Side& side, uint64_t listener, uint64_t per_session) {
+  side.listener.Set(listener);
+  side.per_session.store(per_session, std::memory_order_relaxed);
+}
+
 }  // namespace
 
 // The table is made for all connections of the process: what the listener may have, a reload may raise.
 void SharedListener::SetLimits(const ListenerConfig& config, uint32_t most, TimePoint now) {
   limit.set_max(config.max_connections.value_or(UINT32_MAX));
   accept_rate.Set(PaceOf(config.accept_rate), now);
+  SetRates(bandwidth.sides[0], config.bandwidth.listener.to_server, config.bandwidth.per_session.to_server);
+  SetRates(bandwidth.sides[1], config.bandwidth.listener.to_client, config.bandwidth.per_session.to_client);
   const PerSourceConfig& per_source = config.per_source;
   if (!per_source.on()) return;
   if (sources == nullptr) sources = std::make_shared<SourceTable>(most);
@@ -25,6 +33,8 @@ void SharedListener::SetLimits(const ListenerConfig& config, uint32_t most, Time
 void SharedListener::Freeze(FrozenListener& frozen, TimePoint now) const {
   frozen.accept_pace = accept_rate.pace();
   if (frozen.accept_pace.on()) frozen.accept_paid_until_ns = accept_rate.paid_until_ns();
+  for (size_t i = 0; i < bandwidth.sides.size(); ++i)
+    if (bandwidth.sides[i].listener.per_second() != 0) frozen.bandwidth_paid_until_ns[i] = bandwidth.sides[i].listener.paid_until_ns();
   if (sources == nullptr) return;
   frozen.source_pace = sources->limits().pace;
   frozen.sources = sources->SavePace(now, kMostSavedSources);
@@ -32,6 +42,7 @@ void SharedListener::Freeze(FrozenListener& frozen, TimePoint now) const {
 
 void SharedListener::GoOnFrom(const FrozenListener& frozen, TimePoint now) {
   if (frozen.accept_pace.on()) accept_rate.GoOnFrom(frozen.accept_pace, frozen.accept_paid_until_ns, now);
+  for (size_t i = 0; i < bandwidth.sides.size(); ++i) bandwidth.sides[i].listener.GoOnFrom(frozen.bandwidth_paid_until_ns[i], now);
   if (sources != nullptr) sources->RestorePace(frozen.sources, frozen.source_pace, now);
 }
 

@@ -29,7 +29,7 @@ struct SharedListener {
   // `number` is what it is called between workers; no other listener of the process ever has it.
   SharedListener(std::string name_in, uint32_t number_in, uint32_t max_connections)
       : name(std::move(name_in)), number(number_in), limit(max_connections) {}
-  // What the configuration says of max_connections, accept_rate and per_source, from now on. `most` is how many connections the process may
+  // What the configuration says of max_connections, accept_rate, per_source and bandwidth, from now on. `most` is how many connections the process may
   // have. The process thread.
   void SetLimits(const ListenerConfig& config, uint32_t most, TimePoint now);
 
@@ -42,6 +42,7 @@ struct SharedListener {
   const uint32_t number;
   ConnectionLimit limit;
   TokenBucket accept_rate;
+  Bandwidth bandwidth;
   // Null until per_source is configured; from then on it stays, since sessions may hold entries of it though per_source is off again.
   std::shared_ptr<SourceTable> sources;
   LogLimiter refused;         // by a number of connections
@@ -69,6 +70,7 @@ struct ListenerRoute : Route {
   std::vector<std::shared_ptr<ServerMetrics>> server_metrics;
   std::shared_ptr<const AccessRules> access;  // null: everybody may connect
   SourceTable* sources = nullptr;             // that of `shared` while per_source is on
+  BandwidthConfig bandwidth_config;           // what `bandwidth` limits to
 };
 static_assert(SourceTable::kNone == kNoClientSource);
 

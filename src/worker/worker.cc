@@ -253,8 +253,19 @@ bool Worker::Finished(WorkerUpdate& update) {
 
 void Worker::ReplaceRoute(std::unique_ptr<ListenerRoute> route) {
   Listener& listener = listeners_[route->shared->number];
-  if (listener.route != nullptr) Retire(std::move(listener.route));
+  if (listener.route != nullptr) {
+    if (listener.route->bandwidth_config != route->bandwidth_config) ChangeBandwidth(*listener.route, *route);
+    Retire(std::move(listener.route));
+  }
   listener.route = std::move(route);
+}
+
+// Limits hold for the sessions that there are, too, whatever else they keep: who sets one has them in mind.
+void Worker::ChangeBandwidth(ListenerRoute& before, const ListenerRoute& after) {
+  sessions_->ForgetBandwidth(before.shared->bandwidth);
+  before.bandwidth = after.bandwidth;
+  for (const std::unique_ptr<ListenerRoute>& route : retired_)
+    if (route->shared == before.shared) route->bandwidth = after.bandwidth;
 }
 
 void Worker::Retire(std::unique_ptr<ListenerRoute> route) {

@@ -132,6 +132,7 @@ class Worker final : private SessionObserver {
   bool Finished(WorkerUpdate& update);
   void ReplaceRoute(std::unique_ptr<ListenerRoute> route);
   void Retire(std::unique_ptr<ListenerRoute> route);
+  void ChangeBandwidth(ListenerRoute& before, const ListenerRoute& after);
   void DropUnusedRoutes();
   void UpdateTimer();
   void OnTimer();

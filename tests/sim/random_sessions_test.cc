@@ -55,6 +55,7 @@ TEST(RandomSessions, KeepEveryRule) {
   RecordProperty("self_connects", std::to_string(coverage.self_connects));
   RecordProperty("headers_read", std::to_string(coverage.headers_read));
   RecordProperty("headers_refused", std::to_string(coverage.headers_refused));
+  RecordProperty("bandwidth_waits", std::to_string(coverage.bandwidth_waits));
   RecordProperty("headers_sent", std::to_string(coverage.headers_sent));
   if (count < kDefaultSeeds) return;
   EXPECT_GT(coverage.splice_begins, count / 10) << "the runs do not splice";
@@ -66,6 +67,7 @@ TEST(RandomSessions, KeepEveryRule) {
   EXPECT_GT(coverage.self_connects, count / 20) << "the runs do not connect to themselves";
   EXPECT_GT(coverage.headers_read, count / 20) << "the runs do not read headers";
   EXPECT_GT(coverage.headers_refused, count / 20) << "the runs do not refuse headers";
+  EXPECT_GT(coverage.bandwidth_waits, count / 2) << "the runs are not held back by limits";
   EXPECT_GT(coverage.headers_sent, count / 20) << "the runs do not send headers";
 }
 

@@ -271,6 +271,7 @@ void Rules::AfterTurn() {
   CheckPool();
   CheckPipes();
   CheckList();
+  CheckBandwidth();
   for (const SimSession& session : world_.io().sessions()) {
     if (session.closed || session.closing) continue;
     // What it may still wait for is among the completions.
@@ -306,6 +307,33 @@ void Rules::CheckTotals() {
     active += world_.upstream().server(i).active();
   }
   report.Expect(active <= static_cast<uint64_t>(open), "servers count more connections than there are sessions");
+}
+
+void Rules::OnBandwidthChanged() {
+  unlimited_ = {};
+  for (const SimSocket& socket : world_.io().sockets()) unlimited_[socket.is_client ? 0 : 1] += socket.payload_handled();
+}
+
+// Never more than the rate, what was saved up, and what each session may receive before it is paid for.
+void Rules::CheckBandwidth() {
+  double time = std::chrono::duration<double>(world_.io().now() - world_.limited_since()).count() + 1e-9 * kByteRateBurstNs;
+  for (bool client : {true, false}) {
+    const WorldOptions::ByteRates& rates = world_.options().bandwidth[client ? 0 : 1];
+    if (!rates.on()) continue;
+    double ahead = BandwidthQuantum(rates.listener, rates.per_session) + 1024;
+    if (world_.options().proxy_protocol.accept != ProxyProtocolAccept::kOff) ahead += world_.options().buffers.buffer_bytes;
+    if (unlimited_[client ? 0 : 1] > 0) ahead += world_.options().high_water;  // by receives that were armed then
+    double all = 0, sessions = 0;
+    for (const SimSocket& socket : world_.io().sockets()) {
+      if (socket.is_client != client) continue;
+      auto received = static_cast<double>(socket.payload_handled());
+      all += received;
+      ++sessions;
+      world_.report().Expect(rates.per_session == 0 || received <= rates.per_session * time + ahead + unlimited_[client ? 0 : 1], received, " bytes of fd ", socket.fd, " at ", rates.per_session, "/s after ", time, " s");
+    }
+    all -= static_cast<double>(unlimited_[client ? 0 : 1]);
+    world_.report().Expect(rates.listener == 0 || all <= rates.listener * time + ahead * sessions, all, " bytes of ", sessions, " sessions at ", rates.listener, "/s after ", time, " s");
+  }
 }
 
 void Rules::CheckPool() {
@@ -506,6 +534,7 @@ void Rules::CheckWaits(const SimSocket& source, const SimSocket* sink) {
     report.Expect(!source.receive.has_value() || !in_queue, "fd ", source.fd, " waits for room and is received from");
     return;
   }
+  if (world_.options().bandwidth[source.is_client ? 0 : 1].on() && world_.sessions().NextWakeUp().has_value()) return;
   // With bytes queued there is an event to come that decides anew: the send's completion, or the connect's.
   report.Expect(queued > 0 || pool.published() == 0, "fd ", source.fd, " is not received from, though ",
                 pool.published(), " buffers are free");

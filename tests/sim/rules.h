@@ -24,6 +24,7 @@ class Rules {
   void OnCompletion(const Completion& completion);  // before the proxy handles it
   void OnClosed(CloseReason reason);
   void OnConnectFailed(size_t server, ConnectFailure failure);
+  void OnBandwidthChanged();
 
   // ---- When to look ----
 
@@ -39,6 +40,7 @@ class Rules {
  private:
   void CheckTotals();
   void CheckPool();
+  void CheckBandwidth();
   void CheckPipes();
   // What sessions say of themselves is what was seen of them, and the gauges of modes add it up.
   void CheckList();
@@ -70,6 +72,7 @@ class Rules {
   std::vector<std::array<uint64_t, kConnectFailures>> expected_failures_;  // by server
   std::vector<std::array<uint64_t, kConnectFailures>> seen_failures_;
   bool no_local_address_ = false;  // was a failure at least once
+  std::array<uint64_t, 2> unlimited_{};  // by Direction: bytes received before the limits were as they are
 };
 
 }  // namespace ringmain::sim

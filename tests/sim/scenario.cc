@@ -138,6 +138,13 @@ void AddProxyProtocol(Random& random, WorldOptions& world) {
   world.send_proxy_protocol = kSend[random.Below(3)];
 }
 
+void AddBandwidth(Random& random, WorldOptions& world) {
+  for (WorldOptions::ByteRates& rates : world.bandwidth) {
+    if (random.OneIn(2)) rates.listener = random.Between(4 << 10, random.OneIn(2) ? 64 << 10 : 4 << 20);
+    if (random.OneIn(2)) rates.per_session = random.Between(2 << 10, random.OneIn(2) ? 64 << 10 : 4 << 20);
+  }
+}
+
 std::string SomeHeader(Random& random) {
   ProxyHeader header{.version = static_cast<uint8_t>(random.Between(1, 2)), .local = random.OneIn(8)};
   if (!random.OneIn(8)) {
@@ -219,6 +226,7 @@ Scenario MakeScenario(uint64_t seed) {
   for (uint64_t i = random.Between(1, random.OneIn(2) ? 3 : 12); i > 0; --i)
     driver.clients.push_back(some_peer(random, /*is_server=*/false));
   if (random.OneIn(8)) MakeCrowd(random, scenario);
+  if (random.OneIn(6)) AddBandwidth(random, scenario.world);
   bool proxied = random.OneIn(3);
   if (proxied) AddProxyProtocol(random, scenario.world);
   if (scenario.world.proxy_protocol.accept != ProxyProtocolAccept::kOff)
@@ -261,6 +269,7 @@ std::string RunScenario(uint64_t seed, Coverage& coverage) {
       bool whole = session.established && !session.server->lead.empty() && session.server->sent_handled >= session.server->lead.size();
       coverage.headers_sent += whole ? 1 : 0;
     }
+    for (const Counter& waits : world->listener_cells().bandwidth_waits) coverage.bandwidth_waits += waits.value();
     for (CloseReason reason : {CloseReason::kProxyProtocol, CloseReason::kProxyProtocolTimeout}) coverage.headers_refused += world->closed(reason);
     // Sessions that are left cannot be destroyed.
     if (report->failed()) static_cast<void>(world.release());

@@ -22,6 +22,7 @@ struct Coverage {
   uint64_t freezes = 0;         // times that all sessions stood still
   uint64_t headers_read = 0;    // PROXY protocol headers of clients whose server was connected then
   uint64_t headers_refused = 0;
+  uint64_t bandwidth_waits = 0;  // times that a direction was held back by a limit
   uint64_t headers_sent = 0;    // to servers, as a whole
 };
 

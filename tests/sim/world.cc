@@ -82,8 +82,21 @@ World::World(const WorldOptions& options, Report& report)
   route_.max_lifetime = options.max_lifetime;
   route_.lifetime_jitter_percent = options.lifetime_jitter_percent;
   route_.connect_total_timeout = options.connect_total_timeout;
+  ChangeBandwidth(options.bandwidth);
   route_.proxy_protocol = options.proxy_protocol;
   route_.send_proxy_protocol = options.send_proxy_protocol;
+}
+
+void World::ChangeBandwidth(const std::array<WorldOptions::ByteRates, 2>& rates) {
+  options_.bandwidth = rates;
+  for (size_t i = 0; i < rates.size(); ++i) {
+    bandwidth_.sides[i].listener.Set(rates[i].listener);
+    bandwidth_.sides[i].per_session.store(rates[i].per_session, std::memory_order_relaxed);
+  }
+  sessions_->ForgetBandwidth(bandwidth_);
+  route_.bandwidth = rates[0].on() || rates[1].on() ? &bandwidth_ : nullptr;
+  limited_since_ = io_.now();
+  rules_.OnBandwidthChanged();
 }
 
 bool World::TrustsClients() const {

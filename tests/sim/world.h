@@ -38,6 +38,12 @@ struct WorldOptions {
   uint32_t lifetime_jitter_percent = 0;
   Duration connect_total_timeout{};
   seconds keepalive{30};
+  struct ByteRates {
+    uint64_t listener = 0;
+    uint64_t per_session = 0;
+    bool on() const { return listener != 0 || per_session != 0; }
+  };
+  std::array<ByteRates, 2> bandwidth;  // by Direction
   ProxyProtocolConfig proxy_protocol;
   ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
@@ -86,6 +92,9 @@ class World final : public SessionObserver {
   TimePoint thawed_at() const { return thawed_at_; }  // the sweep begins anew then
   Upstream& upstream() { return upstream_; }
   const ConnectQueue& queue() const { return *queue_; }
+  // A reload: other limits, for the sessions that there are, too.
+  void ChangeBandwidth(const std::array<WorldOptions::ByteRates, 2>& rates);
+  TimePoint limited_since() const { return limited_since_; }
   const ListenerCells& listener_cells() const { return listener_cells_; }
   const WorkerCells& worker_cells() const { return worker_cells_; }
   const ServerCells& server_cells(size_t server) const { return server_cells_[server]; }
@@ -128,6 +137,8 @@ class World final : public SessionObserver {
   UpstreamCells upstream_cells_;
   WorkerCells worker_cells_;
   std::deque<ServerCells> server_cells_;
+  Bandwidth bandwidth_;
+  TimePoint limited_since_;
   Route route_;
   std::unique_ptr<Upstream> next_upstream_;  // after KeepServers
   std::unique_ptr<Route> next_route_;

@@ -54,6 +54,8 @@ TEST(DescribeChanges, ASentenceForEach) {
        {"listener front: access none -> allow 10.0.0.0/8, allow 192.0.2.1/32, deny all",
         "listener front: accept_rate off -> 90/m burst 1", "listener front: per_source.max_connections off -> 3",
         "listener front: per_source.accept_rate off -> 10/s burst 50", "listener front: per_source.ipv6_prefix 64 -> 56"}},
+      {"upstream: back", "upstream: back, bandwidth: { to_server: 1GiB/s, per_session: { to_client: 1536KiB/s } }",
+       {"listener front: bandwidth.to_server off -> 1GiB/s", "listener front: bandwidth.per_session.to_client off -> 1536KiB/s"}},
       {"upstream: back", "upstream: back, client_idle_timeout: 1m, server_idle_timeout: 2m, max_lifetime: 1h, lifetime_jitter: 20%",
        {"listener front: client_idle_timeout off -> 1m", "listener front: server_idle_timeout off -> 2m",
         "listener front: max_lifetime off -> 1h", "listener front: lifetime_jitter 10% -> 20%"}},

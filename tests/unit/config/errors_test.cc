@@ -142,7 +142,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
             "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
-            "accept_rate, per_source, socket, proxy_protocol"}},
+            "accept_rate, per_source, bandwidth, socket, proxy_protocol"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
@@ -232,6 +232,13 @@ TEST(ErrorsTest, OfWhoIsLetIn) {
           {with("accept_rate: { rate: off }"), {absl::StrCat("5:26: rate: 'off' ", kRate)}},
           {with("accept_rate: { rate: 1/s, burst: 0 }"), {"5:38: burst: '0' is out of range; write 1 to 1000000"}},
           {with("accept_rate: { rate: 1/s, brust: 1 }"), {"5:31: unknown key 'brust'; did you mean 'burst'?"}},
+          {with("bandwidth: 1MiB/s"), {"5:16: bandwidth must be a map of keys, not a single value"}},
+          {with("bandwidth: { to_server: 1MiB }"),
+           {"5:29: to_server: '1MiB' is not valid; write a rate such as 512KiB/s or 10MiB/s, or off"}},
+          {with("bandwidth: { to_client: 1023B/s }"), {"5:29: to_client: '1023B/s' is out of range; write 1KiB/s to 1TiB/s, or off"}},
+          {with("bandwidth: { to_client: 2TiB/s }"), {"5:29: to_client: '2TiB/s' is out of range; write 1KiB/s to 1TiB/s, or off"}},
+          {with("bandwidth: { per_session: { to_sever: 1MiB/s } }"), {"5:33: unknown key 'to_sever'; did you mean 'to_server'?"}},
+          {with("bandwidth: { session: {} }"), {"5:18: unknown key 'session'; known: to_server, to_client, per_session"}},
           {with("per_source: 100"), {"5:17: per_source must be a map of keys, not a single value"}},
           {with("per_source: { max_connections: 0 }"),
            {"5:36: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
@@ -370,7 +377,7 @@ TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
             "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"
             "dir/a.yaml:9:5: unknown key 'zzzzzzzzzzzzzzzzzzzz'; known: name, listen, upstream, max_connections, "
             "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
-            "accept_rate, per_source, socket, proxy_protocol\n"
+            "accept_rate, per_source, bandwidth, socket, proxy_protocol\n"
             "dir/a.yaml:10:16: keepalive: '0s' is out of range; write 1s to 9h, or off\n"
             "dir/a.yaml:11:10: workers: 'none' is not valid; write a whole number, or auto");
 }

@@ -299,6 +299,9 @@ TEST(LoadTest, ReadsWhoIsLetIn) {
   EXPECT_EQ(limited.accept_rate, (RateConfig{60'000, 2000}));
   EXPECT_EQ(limited.per_source, (PerSourceConfig{100, RateConfig{600, 10}, 56}));
   EXPECT_TRUE(limited.per_source.on());
+  EXPECT_EQ(of(", bandwidth: { to_server: off, to_client: off, per_session: { to_server: off, to_client: off } }"), open);
+  EXPECT_EQ(of(", bandwidth: { to_client: 10MiB/s, per_session: { to_server: 1KiB/s } }").bandwidth,
+            (BandwidthConfig{.listener = {.to_client = 10 << 20}, .per_session = {.to_server = 1024}}));
   EXPECT_EQ(of(", accept_rate: 30/m").accept_rate, (RateConfig{30, 1})) << "at least one at once";
   EXPECT_EQ(of(", accept_rate: { rate: 7/s }").accept_rate, (RateConfig{420, 7}));
 }

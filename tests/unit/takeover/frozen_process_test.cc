@@ -153,6 +153,18 @@ TEST(FrozenProcess, TimeoutsOfOneSideAndOfAge) {
   EXPECT_FALSE(decoded->sessions[1].session.active_at[0].has_value());
 }
 
+TEST(FrozenProcess, WhatIsOwedByBandwidthLimits) {
+  FrozenProcess process = Sample();
+  process.listeners[0].bandwidth_paid_until_ns = {7, 8};
+  process.sessions[0].session.bandwidth = {FrozenBandwidth{1, 2, 3, 4}, FrozenBandwidth{-5, 6, 7, 8}};
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, process);
+  EXPECT_EQ(decoded->listeners[0].bandwidth_paid_until_ns, process.listeners[0].bandwidth_paid_until_ns);
+  EXPECT_EQ(decoded->sessions[0].session.bandwidth, process.sessions[0].session.bandwidth);
+  EXPECT_EQ(decoded->sessions[1].session.bandwidth, FrozenSession().bandwidth);
+}
+
 TEST(FrozenProcess, HeadersComeBackAsTheyWere) {
   absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(LaterSample()), 5);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
