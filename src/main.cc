@@ -2,14 +2,17 @@
 #include <CLI/CLI.hpp>
 #include <cstdlib>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "config/config.h"
+#include "config/units.h"
 #include "process/process.h"
 #include "process/upgrade.h"
+#include "top/top.h"
 
 namespace ringmain {
 namespace {
@@ -23,6 +26,8 @@ struct Options {
   std::string upgraded_file;
   bool take_over = false;
   bool never_start = false;
+  top::Options top_options{.admin = std::string(kDefaultAdminAddress)};
+  std::string top_interval = "1s";
 };
 
 // One line on standard error for what was wrong with the command line.
@@ -90,6 +95,48 @@ int Run(const CLI::App& command, const Options& options, std::vector<std::string
                                          options.take_over || options.never_start, options.never_start});
 }
 
+int ShowTop(Options options) {
+  std::optional<milliseconds> interval = ParseDuration(options.top_interval);
+  if (!interval.has_value() || *interval < top::kLeastInterval || *interval > top::kMostInterval)
+    return UsageError(absl::StrCat("top: --interval: '", options.top_interval, "' is no duration from ", FormatDuration(top::kLeastInterval), " to ",
+                                   FormatDuration(top::kMostInterval), "; write 500ms, 2s or 1m"));
+  options.top_options.interval = *interval;
+  absl::Status status = top::Run(options.top_options);
+  if (status.ok()) return kExitClean;
+  std::cerr << "ringmain: top: " << status.message() << std::endl;
+  return absl::IsInvalidArgument(status) ? kExitUsage : kExitFailure;
+}
+
+CLI::App* AddTop(CLI::App& app, Options& options) {
+  top::Options& chosen = options.top_options;
+  CLI::App* command = app.add_subcommand("top", "Show what a running ringmain does, live");
+  command->add_option("--admin", chosen.admin, absl::StrCat("Its admin.listen address (", chosen.admin, ")"))->type_name("ADDR");
+  command->add_option("--token-file", chosen.token_file, "Send the token in this file")->type_name("FILE");
+  command->add_option("--interval", options.top_interval, "Between two refreshes: 500ms, 2s, 1m (1s)")->type_name("DURATION");
+  command->add_option("--view", chosen.views, "What to show first, or, other than on a terminal, to print: listeners, upstreams, servers, workers, sessions")
+      ->type_name("VIEW[,VIEW...]")
+      ->delimiter(',')
+      ->allow_extra_args(false);
+  command->add_option("--sort", chosen.sort, "Sort by this column, named as in --json: names from A, figures from the largest")->type_name("COLUMN");
+  command->add_option("--filter", chosen.filter, "Only rows with each of these words in one of their texts")->type_name("WORDS");
+  command->add_option("--sessions", chosen.sessions, absl::StrCat("How many sessions to ask for if they are shown (", chosen.sessions, ")"))
+      ->type_name("N")
+      ->check(CLI::Range(uint32_t{1}, top::kMostSessions));
+  command->add_flag("--once", chosen.once, "Print one report, after one interval, and exit");
+  command->add_flag("--json", chosen.json, "Print one JSON object a line, for each refresh");
+  command->footer(
+      "On a terminal: 1 to 5 or Tab for the views, < and > to sort, r to reverse, / to filter, p to pause, h for all keys and what the columns "
+      "say, q to quit. If standard input or output is no terminal, the same is printed as plain text at each refresh.\n"
+      "Rates are the difference of two answers, so the first report comes after one interval. NO_COLOR=1 turns colours off.\n"
+      "Exit codes: 0 clean, 1 if it cannot be reached, 2 bad usage.\n"
+      "Examples:\n"
+      "  ringmain top\n"
+      "  ringmain top --admin 10.0.0.5:9900 --token-file /etc/ringmain/token --view sessions\n"
+      "  ringmain top --once --view servers --filter down\n"
+      "  ringmain top --json --interval 10s --view listeners,servers");
+  return command;
+}
+
 int Main(int argc, char** argv) {
   Options options;
   CLI::App app("ringmain: an io_uring TCP load-balancing proxy", "ringmain");
@@ -98,6 +145,7 @@ int Main(int argc, char** argv) {
       "  ringmain run --listen 0.0.0.0:8080 --to 10.0.0.1:7001,10.0.0.2:7001\n"
       "  ringmain run --config /etc/ringmain/ringmain.yaml\n"
       "  ringmain check /etc/ringmain/ringmain.yaml\n"
+      "  ringmain top\n"
       "Exit codes: 0 clean, 1 failure, 2 bad usage or configuration.");
   app.require_subcommand(0, 1);
   bool version_flag = false;
@@ -134,6 +182,8 @@ int Main(int argc, char** argv) {
   check->add_option("file", options.checked_file, "The YAML configuration")->type_name("FILE")->required();
   check->footer("Example:\n  ringmain check /etc/ringmain/ringmain.yaml");
 
+  CLI::App* show_top = AddTop(app, options);
+
   CLI::App* version = app.add_subcommand("version", "Print the version");
   version->footer("Example:\n  ringmain version");
 
@@ -147,8 +197,9 @@ int Main(int argc, char** argv) {
   if (version_flag || version->parsed()) return PrintVersion();
   if (check->parsed()) return Check(options);
   if (upgrade->parsed()) return AskForUpgrade(options);
+  if (show_top->parsed()) return ShowTop(options);
   if (run->parsed()) return Run(*run, options, {argv, argv + argc});
-  return UsageError("give a command: run, upgrade, check or version (see ringmain --help)");
+  return UsageError("give a command: run, top, upgrade, check or version (see ringmain --help)");
 }
 
 }  // namespace
