@@ -244,11 +244,13 @@ def test_a_lifetime_counts_from_the_first_process(own, line, session):
     flow = Flow(client, upstream)
     time.sleep(1)  # of its life
     proxy = line.after(proxy, line.config([server.address]))
-    while is_open(client):
-        flow.move(10)
-        time.sleep(0.02)  # the pace of the traffic
-        assert time.monotonic() - started < 3.5 + PATIENCE
-    assert time.monotonic() - started >= 2.95
+    try:
+        while is_open(client) and time.monotonic() - started < 10 * PATIENCE:
+            flow.move(10)
+            time.sleep(0.02)  # the pace of the traffic
+    except (ConnectionError, AssertionError):  # its end came in the middle of a message
+        pass
+    assert 2.95 <= time.monotonic() - started < 3.5 + PATIENCE
     proxy.wait_closed(max_lifetime=1)
 
 
