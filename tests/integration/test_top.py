@@ -339,8 +339,8 @@ def test_it_says_that_nobody_answers_and_recovers(own, ringmain, terminal):
     assert ok["totals"]["connections_active"] <= 1
     wait_until(lambda: f"pid {again.pid}" in lines.line(), "it prints again")
     errors = lines.errors.decode().splitlines()
-    assert len(errors) == 2, "once, not at each refresh"
-    assert "nothing listens" in errors[0] and errors[1].endswith("answers again")
+    assert len(errors) <= 3, "each once, not at each refresh; it may have been waiting for an answer at the end"
+    assert "nothing listens" in errors[-2] and errors[-1].endswith("answers again")
     screen.press("q")
     assert screen.end() == 0
 
