@@ -137,7 +137,7 @@ run_sanitizers() {
 # What has nothing to do with the data path behaves the same with those features and without.
 run_without_features() {
   local but='not slow and not measure' ignored=(deploy)
-  [[ $tier == full ]] || ignored+=(admin admission compare config dns examples health health_types loadtools reload servers
+  [[ $tier == full ]] || ignored+=(admin admission api compare config dns examples health health_types loadtools page reload servers
     socket_options systemd upgrade)
   [[ $tier == full ]] || but+=' and not ci'
   ignored=("${ignored[@]/#/--ignore=$root/tests/integration/test_}")
@@ -182,7 +182,7 @@ run_slow() {
 # shellcheck source=deploy/packages.sh
 source "$root/deploy/packages.sh"
 packages=("${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
-[[ $tier == default ]] || packages+=("${FUZZ_PACKAGES[@]}")
+[[ $tier == default ]] || packages+=("${CI_PACKAGES[@]}" "${FUZZ_PACKAGES[@]}")
 [[ $tier != full ]] || packages+=("${MEASURE_PACKAGES[@]}")
 install_missing "${packages[@]}" || {
   echo "0 passed, 1 failed"

@@ -75,6 +75,21 @@ struct ReloadResult {
   std::vector<std::string> errors;
 };
 
+// What came of closing one session.
+struct ClosingResult {
+  enum class Outcome {
+    kClosed,      // it is asked to end; it is gone a moment later
+    kNotFound,    // it has ended, or never was
+    kUnanswered,  // a worker that may have it does not answer: nothing was closed
+    kRefused,     // the process is ending, and has closed all
+  };
+  Outcome outcome = Outcome::kRefused;
+  std::optional<SessionRecord> session;  // as it was
+};
+
+// What came of asking the process to drain and end.
+enum class DrainOutcome { kDraining, kAlready };
+
 // What is to change of one server, until it is changed again or the configuration says something else of it.
 struct ServerChange {
   std::string upstream;
@@ -95,15 +110,18 @@ struct AdminView {
   std::chrono::system_clock::time_point start_time;
   const std::atomic<bool>* ready = nullptr;  // listening and not draining
   const std::atomic<bool>* draining = nullptr;
-  std::function<SessionList(uint32_t most)> list_sessions;  // may take a second or so
+  std::function<SessionList(const SessionQuery&)> list_sessions;  // may take a second or so
   std::function<ReloadResult()> reload;                     // may take a second or so
   // The same. kFailed: there is no such server.
   std::function<ReloadResult(const ServerChange&)> change_server;
+  std::function<ClosingResult(uint64_t number)> close_session;
+  std::function<DrainOutcome()> drain;  // as SIGTERM does
 };
 
-// Sessions in a status, unless `?sessions=` says otherwise, and at most.
+// Sessions in a status, unless `?sessions=` says otherwise, and at most; and in a page of /api/v1/sessions.
 inline constexpr uint32_t kDefaultSessions = 100;
 inline constexpr uint32_t kMostSessions = 10000;
+inline constexpr uint32_t kMostSessionsPerPage = 1000;
 
 // File descriptors that an AdminServer may hold at once: the process keeps them out of what sessions may use.
 inline constexpr uint32_t kAdminFileDescriptors = 64;

@@ -79,6 +79,7 @@ void Send(mg_connection* connection, const HttpResponse& response, bool with_bod
                    "\r\nContent-Type: ", response.content_type, "\r\nContent-Length: ", response.body.size(),
                    "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
   if (!response.allow.empty()) absl::StrAppend(&header, "Allow: ", response.allow, "\r\n");
+  if (!response.policy.empty()) absl::StrAppend(&header, "Content-Security-Policy: ", response.policy, "\r\nReferrer-Policy: no-referrer\r\n");
   absl::StrAppend(&header, "Connection: close\r\n\r\n");
   auto deadline = std::chrono::steady_clock::now() + kWriteLimit;
   if (Write(connection, header, deadline) && with_body) Write(connection, response.body, deadline);

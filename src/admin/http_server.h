@@ -42,6 +42,7 @@ struct HttpResponse {
   std::string body;
   std::string content_type = "text/plain; charset=utf-8";
   std::string allow;  // the Allow header; none if empty
+  std::string policy;  // the Content-Security-Policy header; none if empty
 };
 
 class HttpServer {

@@ -1,6 +1,5 @@
 #include "admin/routes.h"
 
-#include <algorithm>
 #include <array>
 #include <charconv>
 #include <string_view>
@@ -8,7 +7,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "admin/page_text.h"
+#include "admin/query.h"
 #include "admin/server_change.h"
+#include "admin/session_routes.h"
 
 namespace ringmain {
 namespace {
@@ -24,15 +26,11 @@ HttpResponse Readyz(const AdminView& view, const HttpRequest&) {
   return {.status = state == "ready" ? 200 : 503, .body = std::string(state) + "\n"};
 }
 
-// The value of `sessions` in the query, the last one if there are several; none if it is no number of sessions.
+// The value of `sessions` in the query; none if it is no number of sessions.
 std::optional<uint32_t> SessionsWanted(std::string_view query) {
   uint32_t wanted = kDefaultSessions;
-  while (!query.empty()) {
-    std::string_view parameter = query.substr(0, query.find('&'));
-    query.remove_prefix(std::min(parameter.size() + 1, query.size()));
-    std::string_view name = parameter.substr(0, parameter.find('='));
+  for (const auto& [name, value] : ReadQuery(query)) {
     if (name != "sessions") continue;
-    std::string_view value = parameter.substr(std::min(name.size() + 1, parameter.size()));
     auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), wanted);
     if (error != std::errc() || end != value.data() + value.size() || wanted > kMostSessions) return std::nullopt;
   }
@@ -46,14 +44,12 @@ HttpResponse Status(const AdminView& view, const HttpRequest& request) {
   return {.body = RenderStatusJson(view, *sessions), .content_type = "application/json; charset=utf-8"};
 }
 
-HttpResponse Index(const AdminView&, const HttpRequest&) {
-  return {
-      .body =
-          "<!DOCTYPE html>\n<html lang=\"en\"><head><title>ringmain</title></head><body><h1>ringmain " RINGMAIN_VERSION
-          "</h1>\n<ul>\n<li><a href=\"/api/v1/status\">/api/v1/status</a></li>\n"
-          "<li><a href=\"/metrics\">/metrics</a></li>\n<li><a href=\"/healthz\">/healthz</a></li>\n"
-          "<li><a href=\"/readyz\">/readyz</a></li>\n</ul></body></html>\n",
-      .content_type = "text/html; charset=utf-8"};
+HttpResponse LivePage(const AdminView&, const HttpRequest&) {
+  return {.body = std::string(kPageHtml), .content_type = "text/html; charset=utf-8", .policy = std::string(kPagePolicy)};
+}
+
+HttpResponse OpenApi(const AdminView&, const HttpRequest&) {
+  return {.body = std::string(kOpenApi), .content_type = "application/yaml; charset=utf-8"};
 }
 
 HttpResponse Reload(const AdminView& view, const HttpRequest&) {
@@ -81,21 +77,25 @@ struct Page {
   bool on_metrics_listener;
   HttpResponse (*get)(const AdminView&, const HttpRequest&);
 };
-constexpr std::array<Page, 5> kPages = {{
+constexpr std::array<Page, 7> kPages = {{
     {"/metrics", true, &Metrics},
     {"/healthz", true, &Healthz},
     {"/readyz", true, &Readyz},
     {"/api/v1/status", false, &Status},
-    {"/", false, &Index},
+    {"/api/v1/sessions", false, &ListSessions},
+    {"/api/v1/openapi.yaml", false, &OpenApi},
+    {"/", false, &LivePage},
 }};
 
 struct Action {
   std::string_view path;
   HttpResponse (*post)(const AdminView&, const HttpRequest&);
 };
-constexpr std::array<Action, 2> kActions = {{
+constexpr std::array<Action, 4> kActions = {{
     {"/api/v1/reload", &Reload},
     {"/api/v1/servers", &ChangeServer},
+    {"/api/v1/sessions/close", &CloseSession},
+    {"/api/v1/drain", &Drain},
 }};
 
 }  // namespace

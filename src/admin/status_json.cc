@@ -3,26 +3,31 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "admin/admin_server.h"
+#include "admin/render.h"
+#include "admin/sessions_json.h"
 #include "admin/sum.h"
 #include "config/units.h"
 
 namespace ringmain {
 namespace {
 
-using Json = nlohmann::ordered_json;
+std::string Iso8601(std::chrono::system_clock::time_point time) {
+  time_t seconds_since_epoch = std::chrono::system_clock::to_time_t(time);
+  tm utc{};
+  gmtime_r(&seconds_since_epoch, &utc);
+  char text[sizeof("2000-01-01T00:00:00Z") + 8];
+  strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  return text;
+}
 
 Json Addresses(const std::vector<SocketAddress>& addresses) {
   Json list = Json::array();
   for (const SocketAddress& address : addresses) list.push_back(address.ToString());
   return list;
 }
-
-double Seconds(Duration duration) { return std::round(std::chrono::duration<double, std::milli>(duration).count()) / 1000; }
 
 const char* State(bool draining) { return draining ? "draining" : "active"; }
 
@@ -89,7 +94,11 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked, TimePoint now
     failures[std::string(kConnectFailureNames[i])] =
         Sum(cells, [i](const ServerCells& c) { return c.connect_failures[i].value(); });
   }
-  std::string last_failure = layout.metrics->health.last_failure.value();
+  const HealthCells& health = layout.metrics->health;
+  Json flips = Json::array();
+  for (const FlipHistory::Flip& flip : health.flips.Read())
+    flips.push_back({{"time", Iso8601(std::chrono::system_clock::time_point(std::chrono::milliseconds(flip.epoch_ms)))}, {"up", flip.up}});
+  std::string last_failure = health.last_failure.value();
   return {{"address", server.name()},
           {"state", State(layout.draining)},
           {"configured_state", std::string(ToString(layout.config.state))},
@@ -100,6 +109,8 @@ Json ServerStatus(const ServerLayout& layout, bool health_checked, TimePoint now
           {"ejected", server.ejected(now)},
           {"ejections_total", Sum(cells, [](const ServerCells& c) { return c.ejections.value(); })},
           {"health_checked", health_checked && !layout.draining},
+          {"checks", {{"succeeded", health.succeeded.value()}, {"failed", health.failed.value()}}},
+          {"flips", flips},
           {"last_check_failure", last_failure.empty() ? Json(nullptr) : Json(last_failure)},
           {"connections_active", server.active()},
           {"connects_total", Sum(cells, [](const ServerCells& c) { return c.connects.value(); })},
@@ -168,54 +179,12 @@ Json Worker(const WorkerLayout& worker, const WorkerCells& cells) {
           {"buffer_bytes", cells.buffer_bytes.value()}};
 }
 
-Json Relay(const RelayRecord& relay) {
-  return {{"mode", std::string(ToString(relay.mode))},
-          {"receive", std::string(ToString(relay.receive))},
-          {"ended", relay.ended},
-          {"received_bytes", relay.received},
-          {"sent_bytes", relay.sent},
-          {"queued_bytes", relay.queued}};
-}
-
-Json Session(const SessionRecord& session) {
-  const RouteNames& route = *session.route;
-  Json json = {{"id", SessionId(session.number)},
-               {"worker", session.worker},
-               {"listener", route.listener},
-               {"upstream", route.upstream},
-               {"server", session.server.has_value() ? Json(route.servers.at(*session.server)) : Json(nullptr)},
-               {"client", session.client.has_value() ? Json(session.client->ToString()) : Json(nullptr)},
-               {"state", std::string(ToString(session.state))},
-               {"age_seconds", Seconds(session.age)},
-               {"idle_seconds", Seconds(session.idle)}};
-  for (size_t i = 0; i < kDirectionNames.size(); ++i) json[std::string(kDirectionNames[i])] = Relay(session.relays[i]);
-  return json;
-}
-
-// A unix path may hold any bytes; JSON may not.
-std::string Dump(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
-
-// As text, each session on a line of its own: one tree of thousands of sessions would take many times the memory.
 void AppendSessions(const AdminView& view, uint32_t most, std::string& text) {
-  SessionList sessions = view.list_sessions(most);
-  text.reserve(text.size() + 500 * (sessions.sessions.size() + 1));
+  SessionList sessions = view.list_sessions({.most = most});
   absl::StrAppend(&text, "{\n    \"total\": ", sessions.total, ",\n    \"missing_workers\": ", Dump(sessions.missing_workers, -1),
                   ",\n    \"list\": [");
-  const char* separator = "\n      ";
-  for (const SessionRecord& session : sessions.sessions) {
-    absl::StrAppend(&text, separator, Dump(Session(session), -1));
-    separator = ",\n      ";
-  }
+  AppendSessionList(sessions.sessions, "\n      ", text);
   text += "]\n  }";
-}
-
-std::string Iso8601(std::chrono::system_clock::time_point time) {
-  time_t seconds_since_epoch = std::chrono::system_clock::to_time_t(time);
-  tm utc{};
-  gmtime_r(&seconds_since_epoch, &utc);
-  char text[sizeof("2000-01-01T00:00:00Z") + 8];
-  strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return text;
 }
 
 }  // namespace

@@ -281,11 +281,17 @@ void Probes::ScheduleNext(Probe& probe, TimePoint now) {
   timers_.Schedule(probe, std::max(now, probe.started + interval));
 }
 
+void Probes::NoteFlip(Probe& probe, bool up) {
+  auto now = std::chrono::system_clock::now().time_since_epoch();
+  probe.target.metrics->health.flips.Note(std::chrono::duration_cast<milliseconds>(now).count(), up);
+}
+
 void Probes::Succeeded(Probe& probe) {
   probe.target.metrics->health.succeeded.Add();
   if (!probe.state.OnSuccess()) return;
   probe.target.server->set_started_at(io_.Now());
   probe.target.server->set_up(true);
+  NoteFlip(probe, true);
   Log(LogLevel::kInfo, "server up upstream=", probe.target.upstream, " server=", probe.target.server->name());
 }
 
@@ -294,6 +300,7 @@ void Probes::Failed(Probe& probe, const std::string& reason) {
   probe.target.metrics->health.last_failure.Set(reason);
   if (!probe.state.OnFailure()) return;
   probe.target.server->set_up(false);
+  NoteFlip(probe, false);
   Log(LogLevel::kWarn, "server down upstream=", probe.target.upstream, " server=", probe.target.server->name(),
       " reason=\"", reason, "\"");
 }

@@ -94,6 +94,7 @@ class Probes {
   // The probe has nothing armed any more, and was judged.
   void Finish(Probe& probe, TimePoint now);
   void ScheduleNext(Probe& probe, TimePoint now);
+  static void NoteFlip(Probe& probe, bool up);
   void Succeeded(Probe& probe);
   void Failed(Probe& probe, const std::string& reason);
   void Broke(Probe& probe, int error, TimePoint now);

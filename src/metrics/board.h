@@ -52,6 +52,7 @@ struct HealthCells {
   Counter succeeded;
   Counter failed;
   Note last_failure;  // why; empty before the first
+  FlipHistory flips;  // when the server came up and went down
 };
 
 // What one worker counts of itself.

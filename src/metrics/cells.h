@@ -12,6 +12,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "base/per_worker.h"
@@ -54,6 +55,37 @@ class Note {
  private:
   mutable std::mutex mutex_;
   std::string text_;
+};
+
+// The last times at which something went up or down. One thread writes it, any thread reads.
+class FlipHistory {
+ public:
+  static constexpr size_t kKept = 16;
+  struct Flip {
+    int64_t epoch_ms = 0;  // milliseconds since the epoch
+    bool up = false;
+  };
+
+  void Note(int64_t epoch_ms, bool up) {
+    uint64_t count = count_.value();
+    flips_[count % kKept].Set(epoch_ms * 2 + (up ? 1 : 0));
+    count_.Add();
+  }
+  uint64_t count() const { return count_.value(); }
+  // The oldest first. While one is noted, the oldest may be it instead.
+  std::vector<Flip> Read() const {
+    std::vector<Flip> flips;
+    uint64_t count = count_.value();
+    for (uint64_t i = count > kKept ? count - kKept : 0; i < count; ++i) {
+      int64_t flip = flips_[i % kKept].value();
+      flips.push_back({flip / 2, flip % 2 != 0});
+    }
+    return flips;
+  }
+
+ private:
+  Counter count_;
+  std::array<Gauge, kKept> flips_;
 };
 
 // Durations counted into fixed buckets. `Bounds` is a constexpr std::array of inclusive upper bounds in nanoseconds, ascending;

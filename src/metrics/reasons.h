@@ -33,6 +33,7 @@ enum class CloseReason : uint8_t {
   kMaxLifetime,        // max_lifetime has passed
   kProxyProtocol,      // the client's PROXY protocol header is missing or malformed, or its address may not send one
   kProxyProtocolTimeout,  // it did not come within proxy_protocol.timeout
+  kAdmin,              // somebody asked for it by POST /api/v1/sessions/close
   kServerRemoved,      // the server left the configuration, and the upstream's close_removed_after has passed
   kTakeoverFailed,     // handed over to a process that died before it served
   kDrainTimeout,       // still open when drain.timeout ended
@@ -40,11 +41,11 @@ enum class CloseReason : uint8_t {
   kShutdown,           // closed because the process was told to exit at once
   kError,              // an operation failed in a way that says nothing about the peer
 };
-inline constexpr std::array<std::string_view, 30> kCloseReasonNames = {
+inline constexpr std::array<std::string_view, 31> kCloseReasonNames = {
     "client_closed", "server_closed",   "client_reset", "server_reset",   "client_left",   "idle_timeout",
     "half_closed_timeout", "connect_failed", "connect_timeout", "no_server", "listener_limit", "process_limit",
     "no_files", "access_denied", "source_limit", "accept_rate", "source_rate", "queue_full", "queue_timeout", "client_idle_timeout",
-    "server_idle_timeout", "max_lifetime", "proxy_protocol", "proxy_protocol_timeout", "server_removed", "takeover_failed", "drain_timeout", "drain_idle", "shutdown", "error"};
+    "server_idle_timeout", "max_lifetime", "proxy_protocol", "proxy_protocol_timeout", "admin", "server_removed", "takeover_failed", "drain_timeout", "drain_idle", "shutdown", "error"};
 inline constexpr size_t kCloseReasons = kCloseReasonNames.size();
 static_assert(static_cast<size_t>(CloseReason::kError) + 1 == kCloseReasons);
 inline std::string_view ToString(CloseReason reason) { return kCloseReasonNames[static_cast<size_t>(reason)]; }

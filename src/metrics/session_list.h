@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/network.h"
 #include "base/socket_address.h"
 #include "metrics/reasons.h"
 
@@ -45,6 +47,36 @@ struct RouteNames {
   std::vector<std::string> servers;
 };
 
+enum class SessionOrder : uint8_t {
+  kNone,   // as they are found; the search ends with the last that is wanted
+  kId,     // the lowest number first
+  kBytes,  // those that have received the most, of both directions together, first
+  kAge,    // the oldest first
+};
+inline constexpr std::array<std::string_view, 4> kSessionOrderNames = {"none", "id", "bytes", "age"};
+
+// Where a session stands in an order: the lower, the earlier. No two are equal.
+struct SessionRank {
+  uint64_t key = 0;
+  uint64_t number = 0;
+  auto operator<=>(const SessionRank&) const = default;
+};
+
+// Which sessions are wanted, and how many.
+struct SessionQuery {
+  size_t most = 0;
+  SessionOrder order = SessionOrder::kNone;
+  std::optional<SessionRank> after;  // only those that come later in the order
+  // What is empty or not there fits every session.
+  std::string listener;
+  std::string upstream;
+  std::string server;
+  std::optional<Network> client;
+  std::optional<uint16_t> client_port;
+  std::optional<uint64_t> number;
+  bool close = false;  // those that are found are closed: CloseReason::kAdmin. One that is closing already is not found.
+};
+
 struct SessionRecord {
   uint32_t worker = 0;
   uint64_t number = 0;
@@ -55,11 +87,20 @@ struct SessionRecord {
   Duration age{};
   Duration idle{};  // since a byte last came from either side, to within a tenth of a second
   std::array<RelayRecord, 2> relays;  // by Direction
+  uint64_t key = 0;  // SessionRank::key in the order that was asked for
+  SessionRank rank() const { return {key, number}; }
+};
+
+// What one worker has found.
+struct SessionsFound {
+  uint64_t matched = 0;  // that fit the query, those before `after` and those beyond `most` included, unless there is no order
+  std::vector<SessionRecord> records;  // in no order
 };
 
 struct SessionList {
   uint64_t total = 0;  // live sessions of the process, those that are not listed included
-  std::vector<SessionRecord> sessions;
+  uint64_t matched = 0;  // as in SessionsFound
+  std::vector<SessionRecord> sessions;  // in the order that was asked for
   std::vector<uint32_t> missing_workers;  // they did not answer in time; their sessions are not listed
 };
 
@@ -69,5 +110,7 @@ inline constexpr int kSessionNumberBits = 48;
 inline std::string SessionId(uint64_t number) {
   return std::to_string(number >> kSessionNumberBits) + "-" + std::to_string(number & ((uint64_t{1} << kSessionNumberBits) - 1));
 }
+// None if it is no such name.
+std::optional<uint64_t> ParseSessionId(std::string_view id);
 
 }  // namespace ringmain

@@ -163,9 +163,11 @@ absl::Status Process::StartAdmin() {
   view.start_time = start_time_;
   view.ready = &ready_;
   view.draining = &draining_;
-  view.list_sessions = [this](uint32_t most) { return workers_.ListSessions(most); };
+  view.list_sessions = [this](const SessionQuery& query) { return workers_.ListSessions(query); };
   view.reload = [this] { return requests_.Ask(); };
   view.change_server = [this](const ServerChange& change) { return requests_.Ask(change); };
+  view.close_session = [this](uint64_t number) { return requests_.AskToClose(number); };
+  view.drain = [this] { return requests_.AskToDrain(); };
   auto admin = AdminServer::Start(std::move(view), config_->admin_listen, config_->metrics_listen);
   if (!admin.ok()) return admin.status();
   admin_ = *std::move(admin);
@@ -218,7 +220,7 @@ int Process::ReadSignal(bool* forwarded) {
   return static_cast<int>(info.ssi_signo);
 }
 
-// Until a signal asks to end, or a successor serves. True if there is something to drain.
+// Until a signal or a request asks to end, or a successor serves. True if there is something to drain.
 bool Process::Serve() {
   while (true) {
     switch (Wait(NeedsTicks() ? std::optional(tick_at_) : std::nullopt)) {
@@ -233,6 +235,7 @@ bool Process::Serve() {
         break;
       case Wake::kRequest:
         AnswerRequests();
+        if (drain_asked_) return true;
         break;
       case Wake::kSuccessor:
         if (std::optional<Channel> channel = takeover_socket_->Accept())

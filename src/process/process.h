@@ -84,6 +84,7 @@ class Process {
   ReloadResult BringIntoForce(std::shared_ptr<const Config> next);
   ReloadResult ChangeServer(const ServerChange& change);
   void AnswerRequests();
+  ClosingResult CloseSession(uint64_t number);
   ReloadResult ReportedReload(bool quiet_if_unchanged);
   void NoteReadNow();
   absl::Status Prepare(Prepared& prepared);
@@ -164,6 +165,7 @@ class Process {
   std::optional<pid_t> successor_;    // that serves in our place, if it can be seen
   std::optional<pid_t> predecessor_;  // in whose place we serve
   ReloadRequests requests_;
+  bool drain_asked_ = false;
   ConfigWatch watch_;
   TimePoint tick_at_{};
 

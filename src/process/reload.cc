@@ -148,16 +148,35 @@ ReloadResult Process::ChangeServer(const ServerChange& change) {
 
 void Process::AnswerRequests() {
   std::optional<ReloadResult> reload;
+  bool draining = draining_.load(std::memory_order_relaxed);
   for (ReloadRequests::Request& request : requests_.Take()) {
-    if (draining_.load(std::memory_order_relaxed)) {
-      request.answer.set_value(ReloadRequests::Ending());
-    } else if (request.change.has_value()) {
-      request.answer.set_value(ChangeServer(*request.change));
+    if (auto* closing = std::get_if<ReloadRequests::Closing>(&request)) {
+      closing->answer.set_value(CloseSession(closing->session));
+    } else if (auto* drain = std::get_if<ReloadRequests::Drain>(&request)) {
+      bool already = draining || std::exchange(drain_asked_, true);
+      drain->answer.set_value(already ? DrainOutcome::kAlready : DrainOutcome::kDraining);
+    } else if (auto& change = std::get<ReloadRequests::Reload>(request); draining) {
+      change.answer.set_value(ReloadRequests::Ending(change));
+    } else if (change.change.has_value()) {
+      change.answer.set_value(ChangeServer(*change.change));
     } else {
       if (!reload.has_value()) reload = ReportedReload(false);
-      request.answer.set_value(*reload);
+      change.answer.set_value(*reload);
     }
   }
+}
+
+// Works while the process drains, too: the workers answer until their last session has ended.
+ClosingResult Process::CloseSession(uint64_t number) {
+  SessionQuery query{.most = 1};
+  query.number = number;
+  query.close = true;
+  SessionList list = workers_.ListSessions(query);
+  if (!list.sessions.empty()) {
+    Log(LogLevel::kInfo, "session closed on request id=", SessionId(number));
+    return {ClosingResult::Outcome::kClosed, std::move(list.sessions.front())};
+  }
+  return {list.missing_workers.empty() ? ClosingResult::Outcome::kNotFound : ClosingResult::Outcome::kUnanswered, std::nullopt};
 }
 
 // ---- What may fail ----

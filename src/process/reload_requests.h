@@ -1,4 +1,5 @@
-// ReloadRequests: where other threads ask the process thread for a reload, or a change of a server, and wait for its result.
+// ReloadRequests: where other threads ask the process thread for what only it may do (a reload, a change of a server, closing a session, a drain)
+// and wait for what comes of it.
 #pragma once
 
 #include <sys/eventfd.h>
@@ -7,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "admin/admin_server.h"
@@ -19,22 +21,23 @@ class ReloadRequests {
   // Readable while somebody may be waiting.
   int wake_fd() const { return wake_.get(); }
 
-  struct Request {
-    std::optional<ServerChange> change;  // none: a reload
+  struct Reload {
+    std::optional<ServerChange> change;  // none: a reload of the file
     std::promise<ReloadResult> answer;
   };
+  struct Closing {
+    uint64_t session = 0;
+    std::promise<ClosingResult> answer;
+  };
+  struct Drain {
+    std::promise<DrainOutcome> answer;
+  };
+  using Request = std::variant<Reload, Closing, Drain>;
 
-  // Any thread. Waits.
-  ReloadResult Ask(std::optional<ServerChange> change = std::nullopt) {
-    std::future<ReloadResult> answer;
-    {
-      std::lock_guard<std::mutex> lock(mutex_);
-      if (closed_) return Ending();
-      answer = waiting_.emplace_back(Request{std::move(change), {}}).answer.get_future();
-    }
-    eventfd_write(wake_.get(), 1);
-    return answer.get();
-  }
+  // Any thread. They wait.
+  ReloadResult Ask(std::optional<ServerChange> change = std::nullopt) { return Wait(Reload{std::move(change), {}}); }
+  ClosingResult AskToClose(uint64_t session) { return Wait(Closing{session, {}}); }
+  DrainOutcome AskToDrain() { return Wait(Drain{}); }
 
   // The process thread. One reload serves all who ask for one and are taken together.
   std::vector<Request> Take() {
@@ -47,7 +50,7 @@ class ReloadRequests {
   void Close() {
     std::lock_guard<std::mutex> lock(mutex_);
     closed_ = true;
-    for (Request& one : waiting_) one.answer.set_value(Ending());
+    for (Request& one : waiting_) std::visit([](auto& request) { request.answer.set_value(Ending(request)); }, one);
     waiting_.clear();
   }
 
@@ -56,11 +59,26 @@ class ReloadRequests {
     closed_ = false;
   }
 
-  static ReloadResult Ending() {
+  // What is answered while the process is ending.
+  static ReloadResult Ending(const Reload&) {
     return {.outcome = ReloadResult::Outcome::kRefused, .errors = {"the process is ending: nothing is reloaded"}};
   }
+  static ClosingResult Ending(const Closing&) { return {.outcome = ClosingResult::Outcome::kRefused}; }
+  static DrainOutcome Ending(const Drain&) { return DrainOutcome::kAlready; }
 
  private:
+  template <typename Kind>
+  auto Wait(Kind request) {
+    auto answer = request.answer.get_future();
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (closed_) return Ending(request);
+      waiting_.emplace_back(std::move(request));
+    }
+    eventfd_write(wake_.get(), 1);
+    return answer.get();
+  }
+
   const UniqueFd wake_{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::mutex mutex_;
   std::vector<Request> waiting_;

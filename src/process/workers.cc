@@ -119,13 +119,13 @@ std::vector<WorkerLayout> Workers::Show() const {
   return layout;
 }
 
-SessionList Workers::ListSessions(uint32_t most) {
+SessionList Workers::ListSessions(const SessionQuery& query) {
   std::vector<std::shared_ptr<Worker>> workers;
   {
     std::lock_guard<std::mutex> lock(mutex_);
     for (const Member& member : workers_) workers.push_back(member.worker);
   }
-  return ringmain::ListSessions(workers, cells_, most);
+  return ringmain::ListSessions(workers, cells_, query);
 }
 
 }  // namespace ringmain

@@ -50,8 +50,8 @@ class Workers {
   uint64_t sessions() const;
   std::vector<WorkerLayout> Show() const;
 
-  // Any thread.
-  SessionList ListSessions(uint32_t most);
+  // Any thread; to close sessions, the process thread.
+  SessionList ListSessions(const SessionQuery& query);
 
  private:
   struct Member {

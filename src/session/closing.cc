@@ -20,7 +20,7 @@ constexpr bool IsLost(CloseReason reason) { return reason == CloseReason::kTakeo
 // It is ended though neither side has.
 constexpr bool IsCut(CloseReason reason) {
   return reason == CloseReason::kShutdown || reason == CloseReason::kDrainTimeout || reason == CloseReason::kDrainIdle ||
-         reason == CloseReason::kServerRemoved || reason == CloseReason::kMaxLifetime ||
+         reason == CloseReason::kAdmin || reason == CloseReason::kServerRemoved || reason == CloseReason::kMaxLifetime ||
          reason == CloseReason::kIdleTimeout || reason == CloseReason::kHalfClosedTimeout ||
          reason == CloseReason::kClientIdleTimeout || reason == CloseReason::kServerIdleTimeout;
 }

@@ -128,11 +128,11 @@ class Sessions {
   std::optional<TimePoint> NextWakeUp() const;
   size_t size() const { return pool_.size(); }
 
-  // One step of a walk over all sessions: appends to `records` what there is to say of the next `step` sessions (or fewer: free slots
-  // take time too), until `records` holds `most`. Starts at slot `first`, 0 at the beginning; returns the slot to go on from, none at the
-  // end. Whatever opens and closes between two steps, a session that is there all the time is passed once, any other at most once.
-  // REQUIRES: step > 0; records.capacity() >= most, or allocating does not matter.
-  std::optional<uint32_t> List(uint32_t first, uint32_t step, size_t most, std::vector<SessionRecord>& records);
+  // One step of a walk over all sessions: looks at the next `step` sessions (or fewer: free slots take time too) and keeps in `found` the first
+  // query.most, in its order, of those that it asks for. Starts at slot `first`, 0 at the beginning; returns the slot to go on from, none at
+  // the end. Whatever opens and closes between two steps, a session that is there all the time is passed once, any other at most once.
+  // REQUIRES: step > 0; one query for the whole walk; found.records.capacity() >= query.most, or allocating does not matter.
+  std::optional<uint32_t> List(uint32_t first, uint32_t step, const SessionQuery& query, SessionsFound& found);
 
  private:
   uint32_t worker() const { return static_cast<uint32_t>(first_number_ >> kSessionNumberBits); }
@@ -214,6 +214,8 @@ class Sessions {
   };
   void RunChecks(std::span<const Check> checks);
   void FeedStarved();
+  void Consider(Session& session, const SessionQuery& query, TimePoint now, SessionsFound& found);
+  bool Fits(const Session& session, const SessionQuery& query);
   SessionRecord Describe(Session& session, TimePoint now);
   void Close(Session& session, CloseReason reason);
   void FinishClose(Session& session);

@@ -90,6 +90,9 @@ FrozenServer Freeze(const ServerMetrics& metrics) {
   frozen.address = metrics.name;
   for (size_t i = 0; i < metrics.cells.size(); ++i) VisitServer(metrics.cells[i], AddingTo(frozen.counters));
   VisitHealth(metrics.health, AddingTo(frozen.counters));
+  size_t number = 0;
+  for (const FlipHistory::Flip& flip : metrics.health.flips.Read())
+    frozen.counters["flip_" + std::to_string(number++)] = static_cast<uint64_t>(flip.epoch_ms * 2 + (flip.up ? 1 : 0));
   return frozen;
 }
 
@@ -126,6 +129,9 @@ void Add(const FrozenListener& frozen, ListenerCells& cells) {
 void Add(const FrozenServer& frozen, ServerMetrics& metrics) {
   VisitServer(metrics.cells[0], TakingFrom(frozen.counters));
   VisitHealth(metrics.health, TakingFrom(frozen.counters));
+  for (size_t i = 0; i < FlipHistory::kKept; ++i)
+    if (auto flip = frozen.counters.find("flip_" + std::to_string(i)); flip != frozen.counters.end())
+      metrics.health.flips.Note(static_cast<int64_t>(flip->second / 2), flip->second % 2 != 0);
 }
 
 void Add(const FrozenUpstream& frozen, UpstreamCells& cells) {

@@ -11,13 +11,13 @@ SessionListing::~SessionListing() {
   Free(finished_.load(std::memory_order_acquire));
 }
 
-std::future<SessionListing::Records> SessionListing::Ask(size_t most, TimePoint give_up) {
+std::future<SessionsFound> SessionListing::Ask(SessionQuery query, TimePoint give_up) {
   Free(finished_.exchange(nullptr, std::memory_order_acquire));
   auto request = std::make_unique<Request>();
-  request->most = most;
+  request->found.records.reserve(query.most);
+  request->query = std::move(query);
   request->give_up = give_up;
-  request->records.reserve(most);
-  std::future<Records> answer = request->answer.get_future();
+  std::future<SessionsFound> answer = request->answer.get_future();
   if (Push(waiting_, request.get(), &closed_))
     static_cast<void>(request.release());
   else
@@ -29,7 +29,7 @@ bool SessionListing::Serve(Sessions& sessions, TimePoint now) {
   if (taken_ == nullptr) taken_ = waiting_.exchange(nullptr, std::memory_order_acquire);
   if (taken_ == nullptr) return false;
   std::optional<uint32_t> next;
-  if (now < taken_->give_up) next = sessions.List(taken_->next_slot, kSessionsPerTurn, taken_->most, taken_->records);
+  if (now < taken_->give_up) next = sessions.List(taken_->next_slot, kSessionsPerTurn, taken_->query, taken_->found);
   if (next.has_value())
     taken_->next_slot = *next;
   else
@@ -46,7 +46,7 @@ void SessionListing::Close() {
 // Answers the first request with what is in its list.
 void SessionListing::Finish() {
   Request* request = std::exchange(taken_, taken_->next);
-  request->answer.set_value(std::move(request->records));
+  request->answer.set_value(std::move(request->found));
   Push(finished_, request, nullptr);
 }
 

@@ -1,4 +1,4 @@
-// SessionListing: where other threads ask a worker for a list of its sessions.
+// SessionListing: where other threads ask a worker for a list of its sessions, or to close one.
 //
 // Requests wait in an atomic stack, so that neither side ever waits for the other to leave a lock. The worker makes a list in steps, one
 // a loop turn, so that messages go on in between. All memory comes from the thread that asks and goes back to one: the worker allocates
@@ -9,7 +9,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <future>
-#include <vector>
 
 #include "base/clock.h"
 #include "metrics/session_list.h"
@@ -19,7 +18,6 @@ namespace ringmain {
 
 class SessionListing {
  public:
-  using Records = std::vector<SessionRecord>;
   // Of a step; about a microsecond each.
   static constexpr uint32_t kSessionsPerTurn = 128;
 
@@ -31,8 +29,8 @@ class SessionListing {
 
   // ---- Any thread ----
 
-  // Asks for up to `most` sessions; the worker must be woken up then. An answer that is not there at `give_up` need not come any more.
-  std::future<Records> Ask(size_t most, TimePoint give_up);
+  // The worker must be woken up then. An answer that is not there at `give_up` need not come any more, and nothing is closed from then on.
+  std::future<SessionsFound> Ask(SessionQuery query, TimePoint give_up);
 
   // ---- The worker's thread ----
 
@@ -43,11 +41,11 @@ class SessionListing {
 
  private:
   struct Request {
-    size_t most = 0;
+    SessionQuery query;
     TimePoint give_up;
     uint32_t next_slot = 0;
-    Records records;
-    std::promise<Records> answer;
+    SessionsFound found;
+    std::promise<SessionsFound> answer;
     Request* next = nullptr;
   };
 

@@ -52,8 +52,8 @@ std::future<void> Worker::Apply(WorkerUpdate update) {
   return done;
 }
 
-std::future<std::vector<SessionRecord>> Worker::ListSessions(size_t most, TimePoint give_up) {
-  auto list = listing_.Ask(most, give_up);
+std::future<SessionsFound> Worker::ListSessions(SessionQuery query, TimePoint give_up) {
+  auto list = listing_.Ask(std::move(query), give_up);
   Post(0);
   return list;
 }

@@ -84,9 +84,9 @@ class Worker final : private SessionObserver {
   std::future<void> Apply(WorkerUpdate update);
   // Thread-safe. `commands` is a set of Command bits.
   void Post(uint32_t commands);
-  // Thread-safe. A list of up to `most` sessions; after the end of the thread an empty one, at once. What is not there at `give_up` need
-  // not come any more. REQUIRES: Start succeeded.
-  std::future<std::vector<SessionRecord>> ListSessions(size_t most, TimePoint give_up);
+  // Thread-safe. The sessions that are asked for; after the end of the thread none, at once. What is not there at `give_up` need not come
+  // any more. REQUIRES: Start succeeded; to close sessions, the process thread asks, and not while they stand still for a takeover.
+  std::future<SessionsFound> ListSessions(SessionQuery query, TimePoint give_up);
   // Whether the thread is through.
   bool finished() const { return finished_.load(std::memory_order_acquire); }
   // Waits for the end of the thread (Post kStopAccepting | kFinish first).

@@ -143,12 +143,16 @@ class Ringmain:
 
     def get(self, path, address=None, method="GET", headers=None, body=None):
         """(status, body) of an HTTP request to the admin address."""
+        return self.answer(path, address, method, headers, body)[:2]
+
+    def answer(self, path, address=None, method="GET", headers=None, body=None):
+        """(status, body, headers)."""
         host, port = (address or self.admin).rsplit(":", 1)
         connection = http.client.HTTPConnection(host.strip("[]"), int(port), timeout=10 * PATIENCE)
         try:
             connection.request(method, path, body=body, headers=headers or {})
             response = connection.getresponse()
-            return response.status, response.read().decode()
+            return response.status, response.read().decode(), response.headers
         finally:
             connection.close()
 

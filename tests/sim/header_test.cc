@@ -50,10 +50,10 @@ class Headers : public Directed {
     }
   }
   SessionRecord Only() {
-    std::vector<SessionRecord> records;
-    EXPECT_EQ(world_->sessions().List(0, 1000, SIZE_MAX, records), std::nullopt);
-    EXPECT_EQ(records.size(), 1u);
-    return records.at(0);
+    SessionsFound found;
+    EXPECT_EQ(world_->sessions().List(0, 1000, {.most = SIZE_MAX}, found), std::nullopt);
+    EXPECT_EQ(found.records.size(), 1u);
+    return found.records.at(0);
   }
   bool connecting(const SimSession& session) const { return session.server != nullptr && session.server->connect.has_value(); }
   void Connect(SimSession& session) {

@@ -1,4 +1,5 @@
 // Lists of sessions: what they say, and how they are asked for while sessions come and go.
+#include <algorithm>
 #include <future>
 #include <set>
 #include <thread>
@@ -9,22 +10,25 @@
 namespace ringmain::sim {
 namespace {
 
-using Records = SessionListing::Records;
+using Records = std::vector<SessionRecord>;
+
+SessionQuery Any(size_t most) { return {.most = most}; }
 
 class Listing : public Directed {
  protected:
-  Records ListAll() {
-    Records records;
-    for (std::optional<uint32_t> slot = 0; slot.has_value();) slot = world_->sessions().List(*slot, 5, SIZE_MAX, records);
-    return records;
+  SessionsFound Find(const SessionQuery& query, uint32_t step = 5) {
+    SessionsFound found;
+    for (std::optional<uint32_t> slot = 0; slot.has_value();) slot = world_->sessions().List(*slot, step, query, found);
+    return found;
   }
+  Records ListAll() { return Find(Any(SIZE_MAX)).records; }
   SessionRecord Only() {
     Records records = ListAll();
     EXPECT_EQ(records.size(), 1u);
     return records.empty() ? SessionRecord() : records[0];
   }
   bool Serve(SessionListing& listing) { return listing.Serve(world_->sessions(), world_->io().Now()); }
-  static bool Answered(const std::future<Records>& answer) {
+  static bool Answered(const std::future<SessionsFound>& answer) {
     return answer.wait_for(seconds(0)) == std::future_status::ready;
   }
   TimePoint Later() { return world_->io().Now() + seconds(1); }
@@ -90,21 +94,21 @@ TEST_F(Listing, AWalkPassesEachSessionOnce) {
   Start();
   std::vector<SimSession*> sessions;
   for (int i = 0; i < 150; ++i) sessions.push_back(&Established());
-  Records records;
-  std::optional<uint32_t> next = world_->sessions().List(0, 10, SIZE_MAX, records);
-  EXPECT_EQ(records.size(), 10u);
+  SessionsFound found;
+  std::optional<uint32_t> next = world_->sessions().List(0, 10, Any(SIZE_MAX), found);
+  EXPECT_EQ(found.records.size(), 10u);
   // Some that were passed and some that were not end, and others take their slots.
   for (size_t i = 0; i < sessions.size(); i += 4) world_->io().Break(*sessions[i]->client);
   RunUntilQuiet();
   for (int i = 0; i < 60; ++i) Established();
-  while (next.has_value()) next = world_->sessions().List(*next, 10, SIZE_MAX, records);
+  while (next.has_value()) next = world_->sessions().List(*next, 10, Any(SIZE_MAX), found);
   std::set<uint64_t> numbers;
-  for (const SessionRecord& record : records) EXPECT_TRUE(numbers.insert(record.number).second) << record.number;
+  for (const SessionRecord& record : found.records) EXPECT_TRUE(numbers.insert(record.number).second) << record.number;
   for (size_t i = 0; i < sessions.size(); ++i) EXPECT_TRUE(i % 4 == 0 || numbers.contains(i + 1)) << i;
 
-  records.clear();
-  EXPECT_EQ(world_->sessions().List(0, 1000, 30, records), std::nullopt);
-  EXPECT_EQ(records.size(), 30u);
+  found = {};
+  EXPECT_EQ(world_->sessions().List(0, 1000, Any(30), found), std::nullopt);
+  EXPECT_EQ(found.records.size(), 30u);
 }
 
 TEST_F(Listing, AStepPassesFreeSlotsFaster) {
@@ -113,12 +117,104 @@ TEST_F(Listing, AStepPassesFreeSlotsFaster) {
   world_->CloseAll(CloseReason::kShutdown);
   RunUntilQuiet();
   Established();
-  Records records;
+  SessionsFound found;
   uint32_t steps = 1;
-  for (std::optional<uint32_t> slot = 0; (slot = world_->sessions().List(*slot, 2, SIZE_MAX, records)).has_value();) ++steps;
-  EXPECT_EQ(records.size(), 1u);
+  for (std::optional<uint32_t> slot = 0; (slot = world_->sessions().List(*slot, 2, Any(SIZE_MAX), found)).has_value();) ++steps;
+  EXPECT_EQ(found.records.size(), 1u);
   EXPECT_GE(steps, 640u / 32);
   EXPECT_LE(steps, 640u / 32 + 2);
+}
+
+TEST_F(Listing, TheFirstInAnOrder) {
+  Start();
+  std::vector<SimSession*> sessions;
+  for (int i = 0; i < 40; ++i) {
+    sessions.push_back(&Established());
+    Pass(milliseconds(10));
+  }
+  // 17 and 40 have no factor in common: each session gets another number of bytes.
+  for (size_t i = 0; i < 40; ++i) world_->io().PeerSends(*sessions[i]->client, 100 + i * 17 % 40);
+  RunUntilQuiet();
+  world_->io().PeerSends(*sessions[3]->server, 5000);
+  RunUntilQuiet();
+  auto ranked = [&](SessionOrder order, size_t most, std::optional<SessionRank> after = std::nullopt) {
+    SessionsFound found = Find({.most = most, .order = order, .after = after});
+    EXPECT_EQ(found.matched, 40u);
+    std::sort(found.records.begin(), found.records.end(), [](const auto& a, const auto& b) { return a.rank() < b.rank(); });
+    return found.records;
+  };
+  auto bytes = [](const SessionRecord& record) { return record.relays[0].received + record.relays[1].received; };
+  Records most = ranked(SessionOrder::kBytes, 4);
+  ASSERT_EQ(most.size(), 4u);
+  EXPECT_EQ(most[0].number, 4u);
+  EXPECT_EQ(bytes(most[1]), 139u);
+  EXPECT_EQ(bytes(most[3]), 137u);
+  // Page by page each comes once.
+  std::set<uint64_t> seen;
+  uint64_t last = UINT64_MAX;
+  for (Records page = most; !page.empty(); page = ranked(SessionOrder::kBytes, 7, page.back().rank()))
+    for (const SessionRecord& record : page) {
+      EXPECT_TRUE(seen.insert(record.number).second);
+      EXPECT_LE(bytes(record), last);
+      last = bytes(record);
+    }
+  EXPECT_EQ(seen.size(), 40u);
+  Records oldest = ranked(SessionOrder::kAge, 3);
+  EXPECT_EQ(oldest[0].number, 1u);
+  EXPECT_EQ(oldest[2].number, 3u);
+  EXPECT_EQ(ranked(SessionOrder::kAge, 3, oldest[2].rank())[0].number, 4u);
+  EXPECT_EQ(ranked(SessionOrder::kId, 2, SessionRank{0, 38})[0].number, 39u);
+  EXPECT_TRUE(ranked(SessionOrder::kId, 2, SessionRank{0, 40}).empty());
+  EXPECT_TRUE(ranked(SessionOrder::kId, 0).empty());
+}
+
+TEST_F(Listing, OnlyThoseThatFit) {
+  Start();
+  SimSession& one = Established();
+  Established();
+  uint64_t before = Find(Any(10)).records.size();
+  ASSERT_EQ(before, 2u);
+  SessionRecord first = Find({.most = 10, .number = 1}).records.at(0);
+  auto matched = [&](const SessionQuery& query) { return Find(query).matched; };
+  EXPECT_EQ(matched({.most = 10, .listener = first.route->listener}), 2u);
+  EXPECT_EQ(matched({.most = 10, .listener = "another"}), 0u);
+  EXPECT_EQ(matched({.most = 10, .upstream = first.route->upstream}), 2u);
+  EXPECT_EQ(matched({.most = 10, .upstream = "another"}), 0u);
+  EXPECT_EQ(matched({.most = 10, .server = first.route->servers.at(0)}), 2u);
+  EXPECT_EQ(matched({.most = 10, .server = "10.9.9.9:1"}), 0u);
+  EXPECT_EQ(matched({.most = 10, .client = Network::Parse("10.0.0.0/24").value()}), 2u);
+  EXPECT_EQ(matched({.most = 10, .client = Network::Parse("10.0.1.0/24").value()}), 0u);
+  EXPECT_EQ(matched({.most = 10, .client_port = static_cast<uint16_t>(one.client->fd)}), 1u);
+  EXPECT_EQ(matched({.most = 10, .number = 2}), 1u);
+  EXPECT_EQ(matched({.most = 10, .number = 3}), 0u);
+}
+
+TEST_F(Listing, ClosesTheOneThatIsAskedFor) {
+  Start();
+  SimSession& first = Established();
+  Established();
+  SessionQuery query{.most = 1, .number = 1, .close = true};
+  SessionsFound found = Find(query);
+  ASSERT_EQ(found.records.size(), 1u);
+  EXPECT_EQ(found.records[0].state, SessionState::kEstablished) << "as it was";
+  EXPECT_TRUE(Find(query).records.empty()) << "it is closing already";
+  RunUntilQuiet();
+  EXPECT_EQ(world_->closed(CloseReason::kAdmin), 1u);
+  EXPECT_EQ(ListAll().size(), 1u);
+  EXPECT_EQ(Only().number, 2u);
+  EXPECT_TRUE(Find(query).records.empty()) << "it is gone";
+  static_cast<void>(first);
+}
+
+TEST_F(Listing, NothingIsClosedForWhoGaveUp) {
+  Start();
+  Established();
+  SessionListing listing;
+  std::future<SessionsFound> late = listing.Ask({.most = 1, .number = 1, .close = true}, world_->io().Now());
+  while (Serve(listing)) {
+  }
+  EXPECT_TRUE(late.get().records.empty());
+  EXPECT_EQ(Only().state, SessionState::kEstablished);
 }
 
 TEST_F(Listing, IsMadeInSteps) {
@@ -126,8 +222,8 @@ TEST_F(Listing, IsMadeInSteps) {
   for (uint32_t i = 0; i < 2 * SessionListing::kSessionsPerTurn; ++i) Established();
   SessionListing listing;
   EXPECT_FALSE(Serve(listing)) << "nobody asked";
-  std::future<Records> all = listing.Ask(1000, Later());
-  std::future<Records> few = listing.Ask(3, Later());
+  std::future<SessionsFound> all = listing.Ask(Any(1000), Later());
+  std::future<SessionsFound> few = listing.Ask(Any(3), Later());
   int steps = 0;
   while (Serve(listing)) {
     ++steps;
@@ -135,13 +231,13 @@ TEST_F(Listing, IsMadeInSteps) {
     EXPECT_TRUE(steps > 1 || !Answered(all));
   }
   ASSERT_TRUE(Answered(all) && Answered(few));
-  EXPECT_EQ(all.get().size(), 2u * SessionListing::kSessionsPerTurn);
-  EXPECT_EQ(few.get().size(), 3u);
+  EXPECT_EQ(all.get().records.size(), 2u * SessionListing::kSessionsPerTurn);
+  EXPECT_EQ(few.get().records.size(), 3u);
   // The next one is a new walk.
-  all = listing.Ask(1000, Later());
+  all = listing.Ask(Any(1000), Later());
   while (Serve(listing)) {
   }
-  EXPECT_EQ(all.get().size(), 2u * SessionListing::kSessionsPerTurn);
+  EXPECT_EQ(all.get().records.size(), 2u * SessionListing::kSessionsPerTurn);
 }
 
 TEST_F(Listing, WhoGaveUpCostsNoWalk) {
@@ -149,28 +245,28 @@ TEST_F(Listing, WhoGaveUpCostsNoWalk) {
   for (uint32_t i = 0; i < 2 * SessionListing::kSessionsPerTurn; ++i) Established();
   SessionListing listing;
   TimePoint give_up = Later();
-  std::future<Records> late = listing.Ask(1000, give_up);
-  std::future<Records> gone = listing.Ask(1000, give_up);
+  std::future<SessionsFound> late = listing.Ask(Any(1000), give_up);
+  std::future<SessionsFound> gone = listing.Ask(Any(1000), give_up);
   EXPECT_TRUE(Serve(listing));
   Pass(seconds(1));
   EXPECT_TRUE(Serve(listing));
   EXPECT_TRUE(Serve(listing));
   EXPECT_FALSE(Serve(listing));
-  EXPECT_LE(late.get().size() + gone.get().size(), SessionListing::kSessionsPerTurn);
+  EXPECT_LE(late.get().records.size() + gone.get().records.size(), SessionListing::kSessionsPerTurn);
 }
 
 TEST_F(Listing, AnswersAtOnceWhenClosed) {
   Start();
   for (uint32_t i = 0; i < 2 * SessionListing::kSessionsPerTurn; ++i) Established();
   SessionListing listing;
-  std::future<Records> begun = listing.Ask(1000, Later());
+  std::future<SessionsFound> begun = listing.Ask(Any(1000), Later());
   EXPECT_TRUE(Serve(listing));
-  std::future<Records> waiting = listing.Ask(1000, Later());
+  std::future<SessionsFound> waiting = listing.Ask(Any(1000), Later());
   listing.Close();
   EXPECT_TRUE(Answered(begun) && Answered(waiting));
-  std::future<Records> late = listing.Ask(1000, Later());
+  std::future<SessionsFound> late = listing.Ask(Any(1000), Later());
   ASSERT_TRUE(Answered(late));
-  EXPECT_TRUE(late.get().empty());
+  EXPECT_TRUE(late.get().records.empty());
 }
 
 // Also under ThreadSanitizer: askers that wait or leave, and a worker that ends in the middle.
@@ -183,9 +279,9 @@ TEST_F(Listing, AskersRaceWithTheEndOfTheWorker) {
   for (int t = 0; t < 3; ++t)
     askers.emplace_back([&, t] {
       for (int i = 0; i < 300; ++i) {
-        std::future<Records> answer = listing.Ask(10, TimePoint::max());
+        std::future<SessionsFound> answer = listing.Ask(Any(10), TimePoint::max());
         if (i % 3 == t) continue;
-        full += answer.get().size() == 10 ? 1 : 0;
+        full += answer.get().records.size() == 10 ? 1 : 0;
         ++answered;
       }
     });
@@ -197,10 +293,10 @@ TEST_F(Listing, AskersRaceWithTheEndOfTheWorker) {
 
 TEST_F(Listing, RequestsThatNobodyServesAreFreed) {
   Start();
-  std::future<Records> left;
+  std::future<SessionsFound> left;
   {
     SessionListing listing;
-    left = listing.Ask(10, Later());
+    left = listing.Ask(Any(10), Later());
   }
   EXPECT_THROW(left.get(), std::future_error);
 }

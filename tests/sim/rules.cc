@@ -342,11 +342,11 @@ void Rules::CheckPipes() {
 void Rules::CheckList() {
   Report& report = world_.report();
   const std::deque<SimSession>& sessions = world_.io().sessions();
-  list_.clear();
-  for (std::optional<uint32_t> slot = 0; slot.has_value();) slot = world_.sessions().List(*slot, 7, SIZE_MAX, list_);
-  report.Expect(list_.size() == world_.sessions().size(), list_.size(), " sessions listed");
+  list_.records.clear();
+  for (std::optional<uint32_t> slot = 0; slot.has_value();) slot = world_.sessions().List(*slot, 7, {.most = SIZE_MAX}, list_);
+  report.Expect(list_.records.size() == world_.sessions().size(), list_.records.size(), " sessions listed");
   std::array<int64_t, kRelayModes> modes{};
-  for (const SessionRecord& record : list_) {
+  for (const SessionRecord& record : list_.records) {
     if (!report.Expect(record.number > 0 && record.number <= sessions.size(), "no session has number ", record.number)) return;
     const SimSession& session = sessions[record.number - 1];
     report.Expect(!session.closed, "session ", record.number, " is listed and has ended");

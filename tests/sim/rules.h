@@ -65,7 +65,7 @@ class Rules {
   TimePoint LastConnectBy(const SimSession& session) const;
 
   World& world_;
-  std::vector<SessionRecord> list_;
+  SessionsFound list_;
   std::array<uint64_t, kCloseReasons> closed_{};
   std::vector<std::array<uint64_t, kConnectFailures>> expected_failures_;  // by server
   std::vector<std::array<uint64_t, kConnectFailures>> seen_failures_;

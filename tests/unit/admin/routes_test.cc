@@ -81,7 +81,7 @@ TEST(RefusePost, NeedsJsonAndTheBoundHost) {
   };
   for (const auto& c : cases) {
     HttpRequest request{.method = "POST",
-                        .path = "/api/v1/drain",
+                        .path = "/api/v1/nothing",
                         .host = c.host,
                         .content_type = c.content_type,
                         .bound = Address(c.bound)};
@@ -107,8 +107,8 @@ TEST(Routes, StatusTakesANumberOfSessions) {
     EXPECT_EQ(status(c.query).status, 200) << c.query;
     EXPECT_EQ(sample.asked_for, c.asked_for) << c.query;
   }
-  for (const char* query : {"sessions", "sessions=", "sessions=10001", "sessions=-1", "sessions=+1", "sessions=1x", "sessions=%31",
-                            "sessions= 1", "sessions=99999999999999999999", "sessions=x&sessions=1", "a=b&sessions=all"}) {
+  for (const char* query : {"sessions", "sessions=", "sessions=10001", "sessions=-1", "sessions=+1", "sessions=1x", "sessions=%3",
+                            "sessions= 1", "sessions=99999999999999999999", "sessions=1&sessions=x", "a=b&sessions=all"}) {
     sample.asked_for = 12345;
     HttpResponse refused = status(query);
     EXPECT_EQ(refused.status, 400) << query;
@@ -193,6 +193,10 @@ TEST(StatusJson, SaysWhatIs) {
   sample.upstream->server(0).Reserve();
   sample.upstream->server(1).set_up(false);
   sample.server(0).health.last_failure.Set("status 503");
+  sample.server(0).health.succeeded.Add(6);
+  sample.server(0).health.failed.Add(2);
+  sample.server(0).health.flips.Note(1'700'000'000'999, false);
+  sample.server(0).health.flips.Note(1'700'000'060'000, true);
   sample.server(0).cells[0].connects.Add(8);
   sample.server(1).cells[1].connect_failures[static_cast<size_t>(ConnectFailure::kTimeout)].Add(1);
   sample.workers[1].accept_paused.Set(1);
@@ -235,6 +239,8 @@ TEST(StatusJson, SaysWhatIs) {
   EXPECT_EQ(first["up"], true);
   EXPECT_EQ(first["health_checked"], true);
   EXPECT_EQ(first["last_check_failure"], "status 503");
+  EXPECT_EQ(first["checks"], nlohmann::json::parse(R"({"succeeded": 6, "failed": 2})"));
+  EXPECT_EQ(first["flips"], nlohmann::json::parse(R"([{"time": "2023-11-14T22:13:20Z", "up": false}, {"time": "2023-11-14T22:14:20Z", "up": true}])"));
   EXPECT_EQ(status["upstreams"][0]["health_check"], "tcp");
   EXPECT_EQ(first["connections_active"], 1);
   EXPECT_EQ(first["connects_total"], 8);

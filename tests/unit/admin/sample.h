@@ -56,12 +56,19 @@ struct Sample {
             .ready = &ready,
             .draining = &draining,
             .list_sessions =
-                [this](uint32_t most) {
-                  asked_for = most;
+                [this](const SessionQuery& query) {
+                  asked_for = static_cast<uint32_t>(query.most);
+                  asked = query;
                   return sessions;
                 },
             .reload = [this] { return reload; },
-            .change_server = [this](const ServerChange&) { return reload; }};
+            .change_server = [this](const ServerChange&) { return reload; },
+            .close_session =
+                [this](uint64_t number) {
+                  asked_to_close = number;
+                  return closing;
+                },
+            .drain = [this] { return drain; }};
   }
 
   auto Start() { return AdminServer::Start(View(), admin, metrics); }
@@ -84,7 +91,11 @@ struct Sample {
   std::atomic<bool> draining{false};
   SessionList sessions;                // what workers answer
   std::atomic<uint32_t> asked_for{0};  // sessions, the last time
+  SessionQuery asked;                  // the last time
   ReloadResult reload;                 // what a reload results in
+  ClosingResult closing;
+  uint64_t asked_to_close = 0;
+  DrainOutcome drain = DrainOutcome::kDraining;
 };
 
 }  // namespace ringmain

@@ -20,19 +20,33 @@ TEST(ShareOut, WhatSomeDoNotNeedGoesToOthers) {
 }
 
 TEST(Gather, AWorkerThatIsLateIsMissing) {
-  std::vector<std::promise<std::vector<SessionRecord>>> workers(4);
-  std::vector<std::future<std::vector<SessionRecord>>> answers;
+  std::vector<std::promise<SessionsFound>> workers(4);
+  std::vector<std::future<SessionsFound>> answers;
   for (auto& worker : workers) answers.push_back(worker.get_future());
   answers[2] = {};  // not asked
   workers[0].set_value({});
-  std::vector<SessionRecord> records(2);
-  records[1].number = 7;
-  workers[3].set_value(records);
+  SessionsFound found{5, std::vector<SessionRecord>(2)};
+  found.records[1].number = 7;
+  workers[3].set_value(found);
   SessionList list = Gather(std::move(answers), Clock::now() + milliseconds(20));
   EXPECT_EQ(list.missing_workers, Shares({1}));
   ASSERT_EQ(list.sessions.size(), 2u);
   EXPECT_EQ(list.sessions[1].worker, 3u);
   EXPECT_EQ(list.sessions[1].number, 7u);
+  EXPECT_EQ(list.matched, 5u);
+}
+
+TEST(Arrange, TheFirstOfAllWorkersInTheirOrder) {
+  SessionList list;
+  for (uint64_t key : {5, 1, 4, 1}) {
+    list.sessions.emplace_back().key = key;
+    list.sessions.back().number = 10 - list.sessions.size();
+  }
+  Arrange(list, {.most = 3, .order = SessionOrder::kBytes});
+  ASSERT_EQ(list.sessions.size(), 3u);
+  EXPECT_EQ(list.sessions[0].number, 6u);
+  EXPECT_EQ(list.sessions[1].number, 8u);
+  EXPECT_EQ(list.sessions[2].key, 4u);
 }
 
 }  // namespace

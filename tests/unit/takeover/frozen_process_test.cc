@@ -242,6 +242,18 @@ TEST(FrozenMetrics, TotalsComeBack) {
   EXPECT_EQ(after.cells[1].duration.bucket(decltype(after.cells[1].duration)::kBuckets - 1), 15u) << "other bounds: none is lost";
 }
 
+TEST(FrozenMetrics, FlipsComeBack) {
+  ServerMetrics before("a:1", 2), after("a:1", 1);
+  for (int i = 0; i < 20; ++i) before.health.flips.Note(1'700'000'000'000 + i, i % 2 == 0);
+  Add(Freeze(before), after);
+  std::vector<FlipHistory::Flip> flips = after.health.flips.Read();
+  ASSERT_EQ(flips.size(), FlipHistory::kKept);
+  EXPECT_EQ(flips.front().epoch_ms, 1'700'000'000'004);
+  EXPECT_TRUE(flips.front().up);
+  EXPECT_EQ(flips.back().epoch_ms, 1'700'000'000'019);
+  EXPECT_FALSE(flips.back().up);
+}
+
 TEST(FrozenMetrics, LookupsComeBack) {
   NameMetrics before("db:5"), after("db:5");
   before.cells[0].ended[0].Add(3);
