@@ -245,7 +245,8 @@
         h("dl", { class: "legend" }, ...series.map((one, i) => h("div", { class: i ? "second" : "first" }, h("dt", {}, one.label), this.values[i]))),
         box, h("div", { class: "times" }, h("span", {}, "5 min ago"), this.when));
       box.addEventListener("pointermove", (event) => {
-        const at = this.start() + (event.offsetX / box.clientWidth) * WINDOW_MS;
+        const { left, width } = box.getBoundingClientRect();
+        const at = this.start() + ((event.clientX - left) / width) * WINDOW_MS;
         this.pick(samples.reduce((best, one) => (best === null || Math.abs(one.at - at) < Math.abs(best.at - at) ? one : best), null));
       });
       box.addEventListener("pointerleave", () => this.pick(null));
@@ -532,7 +533,7 @@
   const queued = (session) => session.to_client.queued_bytes + session.to_server.queued_bytes;
   const sessionTable = new Table($("session-table"), "Sessions", [
     twoLines("Client", (item) => item.client || "unknown", (item) => item.id),
-    twoLines("Way", (item) => item.listener + " → " + item.upstream, (item) => item.server || "no server yet"),
+    twoLines("Route", (item) => item.listener + " → " + item.upstream, (item) => item.server || "no server yet"),
     twoLines("State", (item) => item.state, (item) => (queued(item) ? bytes(queued(item)) + " held" : "")),
     value("Age", (item) => duration(item.age_seconds)),
     value("Idle", (item) => duration(item.idle_seconds)),
