@@ -223,25 +223,29 @@ def test_finding_sessions(own, ringmain, page):
 
 
 def test_it_asks_for_a_token(own, ringmain, page):
-    """As an address that wants one answers."""
+    """When an address wants one of those who control it; with the right one all is as usual."""
     echo = own(EchoServer())
     one = page(ringmain(config([echo.address])), **DESKTOP)
-    seen = []
+    shown, seen = "!document.querySelector('#token-form').hidden", []
 
     def answer(url, headers):
-        if "/api/" not in url:
+        if "/api/v1/reload" not in url:
             return None
         seen.append(headers.get("Authorization"))
-        return None if seen[-1] == "Bearer right" else (401, "a token is needed\n")
+        return None if seen[-1] == "Bearer right" else (401, "control needs Authorization: Bearer\n")
 
     one.instead(answer)
-    one.wait("!document.querySelector('#token-form').hidden")
-    assert seen[-1] is None
+    assert not one.eval(shown)
+    one.eval("document.querySelector('#reload').click()")
+    one.wait(shown)
     for token in ("wrong", "right"):
         one.eval(f"document.querySelector('#token').value = '{token}'; document.querySelector('#token-form').requestSubmit()")
-        one.wait(f"document.querySelector('#token-form').hidden === {'true' if token == 'right' else 'false'}")
-        wait_until(lambda: one.eval("1") and seen[-1] == f"Bearer {token}", "it is sent")
-    one.wait("document.querySelector('#offline').hidden")
+        assert not one.eval(shown)
+        one.eval("document.querySelector('#message').hidden = true; document.querySelector('#reload').click()")
+        one.wait("!document.querySelector('#message').hidden")
+        assert one.eval(shown) == (token == "wrong")
+    assert seen == [None, "Bearer wrong", "Bearer right"]
+    assert "nothing has changed" in one.eval("document.querySelector('#message p').textContent")
     assert one.eval("sessionStorage.getItem('ringmain-token')") == "right" and one.eval("localStorage.length") == 0
 
 

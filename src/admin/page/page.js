@@ -102,8 +102,7 @@
     } catch {
       // Errors are text.
     }
-    if (response.status === 401 || (response.status === 403 && /token/i.test(answer))) show($("token-form"), true);
-    else if (response.ok && token.get()) show($("token-form"), false);
+    if (response.status === 401) show($("token-form"), true);
     if (!response.ok) throw new Refused(response.status, json && json.errors ? json.errors.join("\n") : answer.trim() || "HTTP status " + response.status);
     return json;
   }
@@ -760,6 +759,7 @@
     event.preventDefault();
     token.set($("token").value.trim());
     $("token").value = "";
+    show($("token-form"), false);
     poll();
   });
   poll();
