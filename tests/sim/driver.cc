@@ -100,6 +100,7 @@ void Driver::ListChoices(bool time_passes) {
   if (choices_.empty() || !time_passes) return;
   // These alone would go on for ever.
   Add(Event::kTime, nullptr, options_.time_weight);
+  if (options_.close_one_in > 0 && random_.OneIn(options_.close_one_in)) Add(Event::kCloseOne, nullptr, 20);
   if (options_.freeze_one_in > 0 && random_.OneIn(options_.freeze_one_in)) Add(Event::kFreeze, nullptr, 20);
   if (world_.io().published() > 0) Add(Event::kScribble, nullptr, 1);
   if (options_.health_flips) Add(Event::kFlipHealth, nullptr, 1);
@@ -216,6 +217,10 @@ void Driver::Do(const Choice& choice) {
       return;
     case Event::kSendPoll:
       io.CarryOutSendPoll(*choice.socket);
+      return;
+    case Event::kCloseOne:
+      world_.CloseOne(1 + random_.Below(world_.worker_cells().opened.value() + 1));  // one that is there, has gone, or is still to come
+      Turn(/*timers=*/false);
       return;
     case Event::kFreeze:
       FreezeForAWhile();

@@ -30,6 +30,7 @@ struct DriverOptions {
   uint64_t close_idle_at = UINT64_MAX;  // from this step on idle sessions are closed
   uint64_t close_all_at = UINT64_MAX;  // step
   uint32_t freeze_one_in = 0;          // steps; zero is never
+  uint32_t close_one_in = 0;           // the same, of one session that is closed on request
 };
 
 class Driver {
@@ -50,6 +51,7 @@ class Driver {
     kTime,
     kScribble,
     kFlipHealth,
+    kCloseOne,
     kAccept,
     kReceive,
     kEndReceive,  // by its cancel

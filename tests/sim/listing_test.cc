@@ -191,19 +191,16 @@ TEST_F(Listing, OnlyThoseThatFit) {
 
 TEST_F(Listing, ClosesTheOneThatIsAskedFor) {
   Start();
-  SimSession& first = Established();
   Established();
-  SessionQuery query{.most = 1, .number = 1, .close = true};
-  SessionsFound found = Find(query);
-  ASSERT_EQ(found.records.size(), 1u);
-  EXPECT_EQ(found.records[0].state, SessionState::kEstablished) << "as it was";
-  EXPECT_TRUE(Find(query).records.empty()) << "it is closing already";
+  Established();
+  std::optional<SessionRecord> closed = world_->CloseOne(1);
+  ASSERT_TRUE(closed.has_value());
+  EXPECT_EQ(closed->state, SessionState::kEstablished) << "as it was";
+  EXPECT_FALSE(world_->CloseOne(1).has_value()) << "it is closing already";
   RunUntilQuiet();
   EXPECT_EQ(world_->closed(CloseReason::kAdmin), 1u);
-  EXPECT_EQ(ListAll().size(), 1u);
   EXPECT_EQ(Only().number, 2u);
-  EXPECT_TRUE(Find(query).records.empty()) << "it is gone";
-  static_cast<void>(first);
+  EXPECT_FALSE(world_->CloseOne(1).has_value()) << "it is gone";
 }
 
 TEST_F(Listing, NothingIsClosedForWhoGaveUp) {

@@ -97,6 +97,7 @@ void Rules::OnClosed(CloseReason reason) {
     case CloseReason::kShutdown:
     case CloseReason::kDrainTimeout:
     case CloseReason::kServerRemoved:
+    case CloseReason::kAdmin:
       CheckCut(*session);
       return;
     case CloseReason::kProxyProtocol:

@@ -146,6 +146,15 @@ void World::CloseIdle(Duration over) {
   sessions_->CloseIdle(over);
 }
 
+std::optional<SessionRecord> World::CloseOne(uint64_t number) {
+  report_.Trace("close session ", number);
+  io_.set_phase(Phase::kCloseAll);
+  SessionsFound found;
+  SessionQuery query{.most = 1, .number = number, .close = true};
+  for (std::optional<uint32_t> slot = 0; slot.has_value();) slot = sessions_->List(*slot, 100, query, found);
+  return found.records.empty() ? std::nullopt : std::optional(found.records[0]);
+}
+
 std::unique_ptr<Sessions> World::NewSessions() {
   return std::make_unique<Sessions>(io_, pool_, options_.high_water, worker_cells_, *this, options_.direct_turn_bytes);
 }

@@ -64,6 +64,8 @@ class World final : public SessionObserver {
   void Flush();
   void CloseAll(CloseReason reason);
   void CloseIdle(Duration over);
+  // On request, the session of that number; what it was like, if it is there and is not closing.
+  std::optional<SessionRecord> CloseOne(uint64_t number);
   // Sessions stand still once sessions().settled(); then they go on here, or in another Sessions, as in another worker.
   void Freeze();
   void Thaw();
