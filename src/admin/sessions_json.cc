@@ -119,7 +119,7 @@ std::string RenderSession(const SessionRecord& session) { return Dump(Session(se
 void AppendSessionList(const std::vector<SessionRecord>& sessions, std::string_view indent, std::string& text) {
   text.reserve(text.size() + 500 * (sessions.size() + 1));
   const char* separator = "";
-  for (const SessionRecord& session : sessions) absl::StrAppend(&text, std::exchange(separator, ","), indent, RenderSession(session));
+  for (const SessionRecord& session : sessions) absl::StrAppend(&text, std::exchange(separator, ","), std::string(indent), RenderSession(session));
 }
 
 std::string RenderSessionsJson(const SessionQuery& query, const SessionList& list) {

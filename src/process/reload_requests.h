@@ -35,9 +35,9 @@ class ReloadRequests {
   using Request = std::variant<Reload, Closing, Drain>;
 
   // Any thread. They wait.
-  ReloadResult Ask(std::optional<ServerChange> change = std::nullopt) { return Wait(Reload{std::move(change), {}}); }
-  ClosingResult AskToClose(uint64_t session) { return Wait(Closing{session, {}}); }
-  DrainOutcome AskToDrain() { return Wait(Drain{}); }
+  ReloadResult Ask(std::optional<ServerChange> change = std::nullopt) { return Wait<ReloadResult>(Reload{std::move(change), {}}); }
+  ClosingResult AskToClose(uint64_t session) { return Wait<ClosingResult>(Closing{session, {}}); }
+  DrainOutcome AskToDrain() { return Wait<DrainOutcome>(Drain{}); }
 
   // The process thread. One reload serves all who ask for one and are taken together.
   std::vector<Request> Take() {
@@ -67,9 +67,9 @@ class ReloadRequests {
   static DrainOutcome Ending(const Drain&) { return DrainOutcome::kAlready; }
 
  private:
-  template <typename Kind>
-  auto Wait(Kind request) {
-    auto answer = request.answer.get_future();
+  template <typename Answer, typename Kind>
+  Answer Wait(Kind request) {
+    std::future<Answer> answer = request.answer.get_future();
     {
       std::lock_guard<std::mutex> lock(mutex_);
       if (closed_) return Ending(request);

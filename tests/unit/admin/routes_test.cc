@@ -134,7 +134,7 @@ TEST(StatusJson, ListsSessions) {
   auto route = std::make_shared<RouteNames>();
   *route = {"tunnel", "echo", {"127.0.0.1:7001", "unix:/run/\"b\".sock"}};
   connecting.route = established.route = route;
-  sample.sessions = {2077, {connecting, established}, {0}};
+  sample.sessions = {.total = 2077, .sessions = {connecting, established}, .missing_workers = {0}};
 
   auto status = nlohmann::json::parse(RenderStatusJson(sample.View(), 5));
   EXPECT_EQ(sample.asked_for, 5u);
