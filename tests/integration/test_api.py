@@ -98,7 +98,7 @@ def test_answers(own, ringmain):
     """One proxy with everything that shows in a status; then the same while it drains."""
     server, echo = own(ManualServer()), own(EchoServer())
     settings = config(
-        [echo.address, {"address": unused_address(), "weight": 7, "backup": True, "max_connections": 5}],
+        [echo.address, {"address": unused_address(), "weight": 7, "backup": "on", "max_connections": 5}],
         workers=2,
         listener={"access": [{"allow": "127.0.0.0/8"}, {"deny": "all"}], "accept_rate": "1000/s", "max_connections": 500,
                   "per_source": {"max_connections": 400}},

@@ -202,6 +202,7 @@ def test_finding_sessions(own, ringmain, page):
     one.wait(f"{count} === '30 open'")
     one.eval("document.querySelector('#sort').value = 'age'; document.querySelector('#sort').dispatchEvent(new Event('change'))")
     one.wait("document.querySelector('#session-table tbody th span').textContent.startsWith('127.0.0.2:')", "the oldest comes first")
+    one.wait("!document.querySelector('#next-page').disabled")
     one.eval("document.querySelector('#next-page').click()")
     one.wait("document.querySelectorAll('#session-table tbody tr').length === 10 && document.querySelector('#next-page').disabled")
     one.eval("document.querySelector('#first-page').click()")

@@ -66,6 +66,9 @@ World::World(const WorldOptions& options, Report& report)
       server_cells_(options.servers),
       sessions_(NewSessions()) {
   route_.upstream = &upstream_;
+  auto names = std::make_shared<RouteNames>(RouteNames{"front", "back", {}});
+  for (const std::shared_ptr<Server>& server : upstream_.servers()) names->servers.push_back(server->name());
+  route_.names = std::move(names);
   route_.listener_cells = &listener_cells_;
   route_.upstream_cells = &upstream_cells_;
   for (ServerCells& cells : server_cells_) route_.servers.push_back({&cells, SourceTurns(options.sources)});

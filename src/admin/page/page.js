@@ -600,15 +600,14 @@
     $("first-page").disabled = after === null;
   }
 
-  function firstPage() {
-    after = null;
+  function turnTo(place) {
+    after = place;
+    $("next-page").disabled = true; // where it leads is not known before the answer
     showSessions().catch(failed);
   }
+  const firstPage = () => turnTo(null);
   $("first-page").addEventListener("click", firstPage);
-  $("next-page").addEventListener("click", () => {
-    after = next;
-    showSessions().catch(failed);
-  });
+  $("next-page").addEventListener("click", () => turnTo(next));
   for (const id of ["sort", "by-listener"]) $(id).addEventListener("change", firstPage);
   $("by-upstream").addEventListener("change", () => {
     serverFilter = null;

@@ -104,7 +104,7 @@ TEST(AdminServer, PostIsGuarded) {
   Sample sample;
   auto server = StartOrDie(sample);
   auto post = [&](const std::string& host, const std::string& type) {
-    return Exchange(server->admin_address(), "POST /api/v1/drain HTTP/1.1\r\nHost: " + host +
+    return Exchange(server->admin_address(), "POST /api/v1/nothing HTTP/1.1\r\nHost: " + host +
                                                  "\r\nContent-Type: " + type + "\r\nContent-Length: 2\r\n\r\n{}");
   };
   const std::string bound = server->admin_address().ToString();
