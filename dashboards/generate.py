@@ -74,7 +74,7 @@ def stat(title, help_text, expression, unit, *steps, width=4, height=4):
     return panel("stat", title, help_text, [(expression, "")], height, width,
                  {"unit": unit, "mappings": [], "thresholds": thresholds(*(steps or [("blue", None)]))},
                  {"colorMode": "value", "graphMode": "area", "justifyMode": "auto", "textMode": "auto", "orientation": "auto",
-                  "wideLayout": True, "showPercentChange": False,
+                  "wideLayout": True, "showPercentChange": False, "percentChangeColorMode": "standard",
                   "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False}})
 
 
@@ -155,8 +155,8 @@ def laid_out(rows):
 def dashboard(name, help_text, variables, rows):
     link = {"type": "dashboards", "title": "ringmain", "tags": ["ringmain"], "asDropdown": False, "includeVars": True, "keepTime": True,
             "icon": "external link", "targetBlank": False, "tooltip": "", "url": ""}
-    starts = {"name": "Starts", "datasource": SOURCE, "enable": True, "iconColor": "blue",
-              "expr": query("changes(ringmain_start_time_seconds{INSTANCE}[1m]) > 0"), "titleFormat": "start of {{instance}}", "step": "10s"}
+    starts = {"name": "Starts", "datasource": SOURCE, "enable": True, "iconColor": "blue", "titleFormat": "start of {{instance}}",
+              "target": {"refId": "Starts", "expr": query("changes(ringmain_start_time_seconds{INSTANCE}[1m]) > 0"), "interval": "10s"}}
     return {"uid": f"ringmain-{name}", "title": f"ringmain {name}", "description": help_text, "tags": ["ringmain"], "schemaVersion": 39,
             "version": 2, "editable": True, "graphTooltip": 1, "timezone": "browser", "refresh": "10s",
             "time": {"from": "now-30m", "to": "now"}, "annotations": {"list": [starts]}, "links": [link],

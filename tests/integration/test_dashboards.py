@@ -96,7 +96,7 @@ def queries():
             for target in panel.get("targets", []):
                 yield f"{path.name}: {panel['title']}", target["expr"]
         for annotation in board["annotations"]["list"]:
-            yield f"{path.name}: {annotation['name']}", THRESHOLD.sub("", annotation["expr"])
+            yield f"{path.name}: {annotation['name']}", THRESHOLD.sub("", annotation["target"]["expr"])
         for variable in board["templating"]["list"]:
             if variable["type"] != "query":
                 continue
