@@ -70,7 +70,7 @@ constexpr const char* kHealthCheck = "health_check";
 template <typename Cells, typename Visit>
 void VisitListenerHistograms(Cells& cells, Visit visit) {
   visit("first_byte", cells.first_byte);
-  for (size_t i = 0; i < kDirectionNames.size(); ++i) visit("bytes_" + std::string(kDirectionNames[i]), cells.session_bytes[i]);
+  for (size_t i = 0; i < kDirectionNames.size(); ++i) visit(std::string("bytes_").append(kDirectionNames[i]), cells.session_bytes[i]);
 }
 
 // What the other version does not count is left out.

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string_view>
+#include <vector>
 
 #include "absl/strings/str_split.h"
 #include "sample.h"
@@ -26,6 +27,8 @@ std::set<std::string> MetricNames(const std::string& text) {
   }
   return names;
 }
+
+std::vector<std::string> Lines(const std::string& text) { return absl::StrSplit(text, '\n'); }
 
 std::string ReadText(const std::filesystem::path& path) {
   std::ifstream file(path);
@@ -47,12 +50,12 @@ std::string RenderAll() {
 
 TEST(Metrics, AllAreDocumentedAndNoOthers) {
   std::set<std::string> families;
-  for (std::string_view line : absl::StrSplit(RenderAll(), '\n'))
-    if (line.starts_with("# TYPE ")) families.insert(std::string(line.substr(7, line.rfind(' ') - 7)));
+  for (const std::string& line : Lines(RenderAll()))
+    if (line.starts_with("# TYPE ")) families.insert(line.substr(7, line.rfind(' ') - 7));
   EXPECT_GT(families.size(), 50u);
   std::set<std::string> documented;
-  for (std::string_view line : absl::StrSplit(ReadText(RINGMAIN_SOURCE_DIR "/deploy/METRICS.md"), '\n'))
-    if (line.starts_with("| `")) documented.insert(std::string(line.substr(3, line.find_first_of("`{", 3) - 3)));
+  for (const std::string& line : Lines(ReadText(RINGMAIN_SOURCE_DIR "/deploy/METRICS.md")))
+    if (line.starts_with("| `")) documented.insert(line.substr(3, line.find_first_of("`{", 3) - 3));
   EXPECT_EQ(documented, families);
 }
 

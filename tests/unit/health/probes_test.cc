@@ -114,10 +114,10 @@ TEST_F(ProbesTest, ASuccessThatCrossesTheCancelDoesNotCountAsWell) {
 TEST_F(ProbesTest, DurationsAreOfChecksThatHadAResult) {
   Begin(kCheck);
   auto count = [this] {
-    uint64_t count = 0;
-    for (size_t i = 0; i < decltype(upstream_metrics_->health_check_duration)::kBuckets; ++i)
-      count += upstream_metrics_->health_check_duration.bucket(i);
-    return count;
+    const auto& durations = upstream_metrics_->health_check_duration;
+    uint64_t all = 0;
+    for (size_t i = 0; i < std::decay_t<decltype(durations)>::kBuckets; ++i) all += durations.bucket(i);
+    return all;
   };
   Pass(Probes::kFirstProbesWithin);
   TimePoint started = now_;
