@@ -2,7 +2,7 @@
 """Writes the Grafana dashboards beside it: ringmain-overview.json, ringmain-upstreams.json, ringmain-workers.json.
 
 What differs between panels is here, what they have in common is in the functions above them. Run it after a change; a
-test (tests/tidy/test_dashboards.py) fails where a file is not what it writes. In queries LISTENER stands for the
+test (tests/tidy/test_dashboard_files.py) fails where a file is not what it writes. In queries LISTENER stands for the
 choice of instances and listeners, and so on: see CHOICES.
 """
 import json
@@ -117,13 +117,13 @@ def states(title, help_text, expression, legend, names, width=12):
 
 def variable(name, label, metric, choice=""):
     text = query(f"label_values({metric}{'{' + choice + '}' if choice else ''}, {name})")
-    return {"name": name, "label": label, "type": "query", "datasource": SOURCE, "definition": text,
+    return {"name": name, "label": label, "type": "query", "datasource": SOURCE,
             "query": {"query": text, "refId": name}, "refresh": 2, "sort": 1, "multi": True, "includeAll": True, "allValue": ".*",
             "current": {"text": ["All"], "value": ["$__all"]}, "hide": 0, "regex": "", "skipUrlSync": False, "options": []}
 
 
 VARIABLES = {
-    "datasource": {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "current": {}, "hide": 0,
+    "datasource": {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus", "hide": 0,
                    "includeAll": False, "multi": False, "refresh": 1, "regex": "", "options": [], "skipUrlSync": False},
     "instance": variable("instance", "Instance", "ringmain_build_info"),
     "listener": variable("listener", "Listener", "ringmain_connections_total", "INSTANCE"),

@@ -100,7 +100,7 @@ def queries():
         for variable in board["templating"]["list"]:
             if variable["type"] != "query":
                 continue
-            metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
+            metric, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
             yield f"{path.name}: ${variable['name']}", f"count by ({label}) ({metric})"
     for path in RULES:
         for group in yaml.safe_load(path.read_text())["groups"]:

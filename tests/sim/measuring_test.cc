@@ -89,6 +89,8 @@ TEST_F(Measuring, WaitsOfThoseThatAreServedAndOfThoseThatLeave) {
   world_->io().Break(*first.client);
   RunUntilQuiet();
   ASSERT_NE(second.session->server, nullptr);
+  world_->io().EndConnect(*second.session->server, 0);
+  Turn();
   EXPECT_EQ(world_->upstream_cells().queue_wait.sum(), Nanoseconds(seconds(2)));
   PassInSteps(seconds(5));
   EXPECT_EQ(world_->closed(CloseReason::kQueueTimeout), 1u);
