@@ -54,9 +54,9 @@ std::string RenderDebugPage(int process, bool probes, const std::vector<ThreadOf
   absl::StrAppend(
       &text,
       "\n# Trace probes (USDT); their arguments are in deploy/REFERENCE.md. What is closed, by listener and reason:\n"
-      "bpftrace -p ", process, " -e '", usdt, "close { @[str(arg3), str(arg5)] = count(); }'\n"
+      "bpftrace -p ", process, " -e '", usdt, "close { @[str(arg1), str(arg3)] = count(); }'\n"
       "# How long servers take to be connected, in microseconds:\n"
-      "bpftrace -p ", process, " -e '", usdt, "connect { @[str(arg3), str(arg4)] = hist(arg5); }'\n"
+      "bpftrace -p ", process, " -e '", usdt, "connect { @[str(arg2), str(arg3)] = hist(arg4); }'\n"
       "# Failed connects, as they happen:\n"
       "bpftrace -p ", process, " -e '", usdt, "connect_failed { printf(\"%s %s %s errno=%d\\n\", str(arg1), str(arg2), str(arg3), arg4); }'\n"
       "# Directions that become bulk (1) or cease to be (0):\n"

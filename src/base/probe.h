@@ -2,7 +2,7 @@
 //
 // RINGMAIN_PROBE(name, arguments...) is one load of a counter that attaching increments, and a jump; its arguments are evaluated only while
 // somebody is attached. Without sys/sdt.h (meson option `probes`) it is nothing. Not for what happens per message, all the same.
-// Arguments are integers and pointers; strings end with a zero byte. Names and the order of arguments are a contract: deploy/REFERENCE.md.
+// Arguments are integers and pointers, six at most (bpftrace reads no more); strings end with a zero byte. Names and the order of arguments are a contract: deploy/REFERENCE.md.
 #pragma once
 
 #if RINGMAIN_PROBES

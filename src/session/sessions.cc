@@ -332,7 +332,7 @@ void Sessions::Establish(Session& session) {
   session.relay(Direction::kToClient).SetSource(session.server_fd);
   StartQuietTimer(session, now);
   Touch(session);
-  RINGMAIN_PROBE(connect, session.number, session.client_fd, session.server_fd, route.names->upstream.c_str(),
+  RINGMAIN_PROBE(connect, session.number, session.server_fd, route.names->upstream.c_str(),
                  route.names->servers[session.server()].c_str(), std::chrono::floor<microseconds>(now - session.connect_started_at).count());
   if (route.send_proxy_protocol != ProxyProtocolSend::kOff) SendHeader(session);
 }

@@ -10,7 +10,7 @@ import pytest
 from peers import EchoServer, Job, connect, ping, read_pattern, reset, send_pattern, unused_address, wait_until
 from proxy import RINGMAIN, config
 
-ARGUMENTS = {"accept": 3, "connect": 6, "connect_failed": 5, "close": 9, "mode": 4}
+ARGUMENTS = {"accept": 3, "connect": 5, "connect_failed": 5, "close": 6, "mode": 4}
 
 
 def probes():
@@ -42,10 +42,10 @@ usdt:BINARY:ringmain:connect_failed { printf("seen connect_failed\\n"); }
 usdt:BINARY:ringmain:close { printf("seen close\\n"); }
 usdt:BINARY:ringmain:mode { printf("seen mode\\n"); @modes[arg2, arg3] = count(); }
 usdt:BINARY:ringmain:accept /str(arg2) == "front"/ { @accepted[0] = count(); @open[arg0] = 1; }
-usdt:BINARY:ringmain:connect /str(arg3) == "back"/ { @connected[str(arg4)] = count(); }
+usdt:BINARY:ringmain:connect /str(arg2) == "back"/ { @connected[str(arg3)] = count(); }
 usdt:BINARY:ringmain:connect_failed /str(arg1) == "back"/ { @failed[str(arg2), str(arg3), arg4] = count(); }
-usdt:BINARY:ringmain:close /str(arg3) == "front"/ {
-  @closed[str(arg5)] = count(); @to_server[0] = sum(arg6); @to_client[0] = sum(arg7); delete(@open[arg0]);
+usdt:BINARY:ringmain:close /str(arg1) == "front"/ {
+  @closed[str(arg3)] = count(); @to_server[0] = sum(arg4); @to_client[0] = sum(arg5); delete(@open[arg0]);
 }
 """
 
