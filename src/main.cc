@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "config/config.h"
+#include "process/ask_ready.h"
 #include "process/process.h"
 #include "process/upgrade.h"
 
@@ -21,8 +22,10 @@ struct Options {
   std::string admin;
   std::string checked_file;
   std::string upgraded_file;
+  std::string asked_file;
   bool take_over = false;
   bool never_start = false;
+  bool linger = false;
 };
 
 // One line on standard error for what was wrong with the command line.
@@ -64,6 +67,17 @@ int AskForUpgrade(const Options& options) {
   return kExitUsage;
 }
 
+int AskHealth(const Options& options) {
+  if (options.asked_file.empty()) {
+    auto address = SocketAddress::Parse(options.admin.empty() ? kDefaultAdminAddress : options.admin);
+    return address.ok() ? AskReady(*address) : UsageError(absl::StrCat("health: --admin: ", address.status().message()));
+  }
+  auto config = LoadFile(options.asked_file);
+  if (config.ok()) return AskReady((*config)->admin_listen);
+  std::cerr << config.status().message() << std::endl;
+  return kExitUsage;
+}
+
 int Run(const CLI::App& command, const Options& options, std::vector<std::string> arguments) {
   const bool file = command.count("--config") > 0;
   const bool listen = command.count("--listen") > 0;
@@ -87,7 +101,7 @@ int Run(const CLI::App& command, const Options& options, std::vector<std::string
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
   return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments),
-                                         options.take_over || options.never_start, options.never_start});
+                                         options.take_over || options.never_start, options.never_start, options.linger});
 }
 
 int Main(int argc, char** argv) {
@@ -108,6 +122,8 @@ int Main(int argc, char** argv) {
   run->add_flag("--takeover", options.take_over,
                 "Take every session and listener over from the process that answers at takeover.socket, if there is one");
   run->add_flag("--takeover-only", options.never_start, "The same, but fail if nobody answers there, instead of starting as usual");
+  run->add_flag("--linger", options.linger,
+                "After another process has taken over: stay, without work, until SIGTERM. For a container that would be started again");
   run->add_option("--listen", options.listen, "Without a file: accept clients here")->type_name("ADDR");
   run->add_option("--to", options.to, "Without a file: forward to these servers")->type_name("ADDR[,ADDR...]");
   run->add_option(
@@ -134,6 +150,13 @@ int Main(int argc, char** argv) {
   check->add_option("file", options.checked_file, "The YAML configuration")->type_name("FILE")->required();
   check->footer("Example:\n  ringmain check /etc/ringmain/ringmain.yaml");
 
+  CLI::App* health = app.add_subcommand("health", "Ask the running process whether it is ready: 0 if it is, else 1 and why not");
+  CLI::Option* asked_file = health->add_option("--config", options.asked_file, "The YAML configuration, with admin.listen")->type_name("FILE");
+  health->add_option("--admin", options.admin, absl::StrCat("The admin or metrics address (", std::string(kDefaultAdminAddress), ")"))
+      ->type_name("ADDR")
+      ->excludes(asked_file);
+  health->footer("Ready means that it listens and does not drain.\nExample:\n  ringmain health --config /etc/ringmain/ringmain.yaml");
+
   CLI::App* version = app.add_subcommand("version", "Print the version");
   version->footer("Example:\n  ringmain version");
 
@@ -147,8 +170,9 @@ int Main(int argc, char** argv) {
   if (version_flag || version->parsed()) return PrintVersion();
   if (check->parsed()) return Check(options);
   if (upgrade->parsed()) return AskForUpgrade(options);
+  if (health->parsed()) return AskHealth(options);
   if (run->parsed()) return Run(*run, options, {argv, argv + argc});
-  return UsageError("give a command: run, upgrade, check or version (see ringmain --help)");
+  return UsageError("give a command: run, upgrade, health, check or version (see ringmain --help)");
 }
 
 }  // namespace

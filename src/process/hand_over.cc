@@ -77,6 +77,7 @@ void Process::BeginUpgrade(Channel channel) {
   absl::StatusOr<std::unique_ptr<Upgrade>> upgrade = Upgrade::Begin(channel, successor_command_);
   if (upgrade.ok()) {
     upgrade_ = *std::move(upgrade);
+    NotifyReloading();  // until the new one is ready, or has failed
     return;
   }
   std::string why = absl::StrCat(std::string(upgrade.status().message()), "; the running process goes on");

@@ -35,7 +35,7 @@ class ListenTable {
   absl::StatusOr<Plan> Prepare(const Config& config, uint32_t workers) const;
   // Clients may connect to what is new, and no new ones to a unix address that leaves. Errors, which are very unlikely: as above.
   absl::Status Commit(Plan plan, const Config& config);
-  // What another process listened on. REQUIRES: there is nothing yet.
+  // What another process listened on, or has opened for this one. REQUIRES: there is nothing yet.
   void Inherit(std::vector<Entry> entries) { entries_ = {std::move(entries)}; }
   // As if it had not been prepared.
   static void Abandon(const Plan& plan);

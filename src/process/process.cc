@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <iterator>
 #include <system_error>
 #include <thread>
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "log/log.h"
+#include "process/activation.h"
 #include "process/service_manager.h"
 
 namespace ringmain {
@@ -55,7 +57,8 @@ Process::Process(std::shared_ptr<const Config> config, RunOptions options, Uniqu
       worker_cells_(config_->workers.value_or(UsableCpus())),
       shared_(static_cast<uint32_t>(worker_cells_.size()), 1, 1),
       workers_(shared_, worker_cells_),
-      successor_command_(SuccessorCommand(options_.arguments)) {}
+      successor_command_(SuccessorCommand(options_.arguments)),
+      watchdog_(std::getenv("WATCHDOG_USEC"), Clock::now()) {}
 
 absl::Status Process::StartOrExplain() {
   try {
@@ -74,8 +77,10 @@ int Process::Run() {
     ShutDown();
     return status.code() == absl::StatusCode::kInvalidArgument ? kExitUsage : kExitFailure;
   }
-  if (Serve()) Drain();
+  bool drain = Serve();
+  if (drain) Drain();
   ShutDown();
+  if (!drain && options_.linger) Linger();
   Log(LogLevel::kInfo, "stopped");
   return kExitClean;
 }
@@ -131,6 +136,9 @@ absl::Status Process::PutIntoForce() {
       return absl::FailedPreconditionError(absl::StrCat("nobody to take over from: ", std::string(channel.status().message())));
     Log(LogLevel::kWarn, "nobody to take over from: ", std::string(channel.status().message()), "; starting normally");
   }
+  std::vector<std::string> warnings;
+  listening_.Inherit(TakeActivationSockets(*config_, warnings));
+  for (const std::string& warning : warnings) Log(LogLevel::kWarn, warning);
   Prepared prepared{config_, {}};
   if (absl::Status status = Prepare(prepared); !status.ok()) return status;
   Commit(std::move(prepared));
@@ -186,12 +194,12 @@ void Process::LogAddresses() {
 
 Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
   while (true) {
+    TimePoint now = Clock::now();
+    if (watchdog_.Due(now)) ShowLife();
+    if (deadline.has_value() && *deadline <= now) return Wake::kTimeout;
     int timeout_ms = -1;
-    if (deadline.has_value()) {
-      auto left = std::chrono::ceil<milliseconds>(*deadline - Clock::now()).count();
-      timeout_ms = static_cast<int>(std::clamp<int64_t>(left, 0, 60'000));
-      if (left <= 0) return Wake::kTimeout;
-    }
+    if (std::optional<TimePoint> until = watchdog_.Sooner(deadline))
+      timeout_ms = static_cast<int>(std::clamp<int64_t>(std::chrono::ceil<milliseconds>(*until - now).count(), 0, 60'000));
     pollfd files[] = {{signals_.get(), POLLIN, 0},
                       {shared_.finished.get(), POLLIN, 0},
                       {requests_.wake_fd(), POLLIN, 0},
@@ -208,6 +216,14 @@ Process::Wake Process::Wait(std::optional<TimePoint> deadline) {
     eventfd_read(shared_.finished.get(), &count);
     return Wake::kFinished;
   }
+}
+
+// For the service manager, which ends a process that gives no sign of life. This thread lives, evidently; so must the workers.
+void Process::ShowLife() {
+  if (workers_.AllTurn())
+    NotifyAlive();
+  else
+    Log(LogLevel::kError, "a worker has not taken a turn since the service manager was last told that all is well; it is not told now");
 }
 
 // `forwarded`: it was sent to our predecessor, who passed it on; 0 if there is none.
@@ -254,6 +270,7 @@ bool Process::Serve() {
 }
 
 void Process::EndUpgrade() {
+  if (!draining_.load(std::memory_order_relaxed)) NotifyReady();  // as before
   Log(LogLevel::kError, "upgrade failed: ", upgrade_->Failed());
   upgrade_.reset();
 }
@@ -317,6 +334,15 @@ void Process::CutSessions(uint32_t command) {
   Log(LogLevel::kError, "workers did not end in time; exiting anyway");
   ShutDownLog();
   _exit(kExitClean);
+}
+
+// What ends with this process, as a container does, may be started again at once, and would take over from the process that serves now.
+void Process::Linger() {
+  Log(LogLevel::kInfo, "lingering until SIGTERM: another process serves");
+  pollfd file{signals_.get(), POLLIN, 0};
+  for (int signal = 0; signal != SIGTERM && signal != SIGINT; signal = ReadSignal())
+    while (poll(&file, 1, -1) < 0) {
+    }
 }
 
 void Process::ShutDown() {

@@ -19,6 +19,7 @@
 #include "process/machine.h"
 #include "process/reload_requests.h"
 #include "process/server_overrides.h"
+#include "process/service_manager.h"
 #include "process/takeover_socket.h"
 #include "process/topology.h"
 #include "process/upgrade.h"
@@ -37,6 +38,7 @@ struct RunOptions {
   std::vector<std::string> arguments;  // argv
   bool take_over = false;         // from the process that answers at takeover.socket
   bool never_start = false;       // `take_over`, or nothing: not as usual if nobody answers
+  bool linger = false;            // after another process has taken over: stays until it is told to end
 };
 
 // Runs the proxy until a signal ends it: SIGTERM and SIGINT drain, a second one exits at once; SIGHUP reloads. Returns an exit code; what went
@@ -65,6 +67,8 @@ class Process {
   bool Serve();
   void EndUpgrade();
   void Drain();
+  void ShowLife();
+  void Linger();
   bool WaitForWorkers(TimePoint deadline, bool leave_on_signal);
   void CutSessions(uint32_t command);
   void ShutDown();
@@ -165,6 +169,7 @@ class Process {
   std::optional<pid_t> predecessor_;  // in whose place we serve
   ReloadRequests requests_;
   ConfigWatch watch_;
+  Watchdog watchdog_;
   TimePoint tick_at_{};
 
   std::mutex layout_mutex_;

@@ -5,10 +5,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
 #include "base/unique_fd.h"
@@ -41,5 +44,25 @@ void NotifyReloading() {
 }
 
 void NotifyStopping() { NotifyServiceManager("STOPPING=1"); }
+
+void NotifyAlive() { NotifyServiceManager("WATCHDOG=1"); }
+
+Watchdog::Watchdog(const char* microseconds, TimePoint now) {
+  int64_t within = 0;
+  if (microseconds == nullptr || !absl::SimpleAtoi(microseconds, &within) || within <= 0) return;
+  interval_ = std::max<Duration>(std::chrono::microseconds(within / 4), milliseconds(1));
+  next_ = now + interval_;
+}
+
+bool Watchdog::Due(TimePoint now) {
+  if (interval_ == Duration::zero() || now < next_) return false;
+  next_ = now + interval_;
+  return true;
+}
+
+std::optional<TimePoint> Watchdog::Sooner(std::optional<TimePoint> deadline) const {
+  if (interval_ == Duration::zero()) return deadline;
+  return std::min(deadline.value_or(next_), next_);
+}
 
 }  // namespace ringmain

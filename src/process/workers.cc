@@ -101,6 +101,18 @@ bool Workers::AllFinished() const {
                      [](const Member& member) { return member.worker == nullptr || member.worker->finished(); });
 }
 
+bool Workers::AllTurn() {
+  bool all = true;
+  for (uint32_t number = 0; number < workers_.size(); ++number) {
+    Member& member = workers_[number];
+    if (member.worker == nullptr || member.worker->finished()) continue;
+    std::optional<uint64_t> before = std::exchange(member.turns, cells_[number].completions.value());
+    if (member.turns == before) all = false;
+    member.worker->Post(0);
+  }
+  return all;
+}
+
 void Workers::Join() {
   for (Member& member : workers_)
     if (member.worker != nullptr) member.worker->Join();

@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -45,6 +46,8 @@ class Workers {
   // Ends those out of charge that have no sessions. True if one has gone.
   bool EndIdle();
   bool AllFinished() const;
+  // Whether each has taken a turn since the last call; wakes up those that sleep, so that they will have by the next.
+  bool AllTurn();
   // REQUIRES: each was told to finish.
   void Join();
   uint64_t sessions() const;
@@ -58,6 +61,7 @@ class Workers {
     std::shared_ptr<Worker> worker;  // none: the number is free
     bool updated = false;            // was updated before
     bool ending = false;             // was told to finish: nothing is asked of it any more
+    std::optional<uint64_t> turns;   // completions it had counted at the last AllTurn
   };
   absl::Status StartAnother(Worker::Options options);
   bool InCharge(uint32_t number) const;

@@ -145,7 +145,10 @@ absl::Status BindMore(ListeningSockets& sockets, uint32_t workers, const SocketO
   bool mptcp = sockets.sockets.empty() ? options.mptcp : IsMptcp(sockets.sockets[0]->fd.get());
   while (sockets.sockets.size() < workers) {
     UniqueFd fd;
-    if (int error = Bind(sockets.address, true, options, mptcp, fd); error != 0) return CannotListen(sockets.address, error);
+    int error = Bind(sockets.address, true, options, mptcp, fd);
+    // Another user's, or made to be alone: the service manager's. All workers share it.
+    if (error == EADDRINUSE && sockets.sockets.size() == 1) return absl::OkStatus();
+    if (error != 0) return CannotListen(sockets.address, error);
     DisableSendDelay(fd.get());
     sockets.sockets.push_back(std::make_shared<ListeningSocket>(std::move(fd)));
   }

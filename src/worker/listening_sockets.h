@@ -37,7 +37,8 @@ void RemoveUnixPath(const ListeningSockets& sockets);
 // `options` are for TCP sockets. Errors: one sentence with the address and the cause.
 absl::StatusOr<ListeningSockets> BindListeningSockets(const SocketAddress& address, uint32_t workers, bool own_overlaps = false,
                                                       const SocketOptions& options = {});
-// Binds those that are missing for so many workers; they speak MPTCP if the others do. Errors: as above; the new ones are to be dropped then.
+// Binds those that are missing for so many workers; they speak MPTCP if the others do. One alone that no other can be bound beside, as it is of
+// another user, stays alone. Errors: as above; the new ones are to be dropped then.
 absl::Status BindMore(ListeningSockets& sockets, uint32_t workers, const SocketOptions& options = {});
 // Lets clients connect, or sets another backlog and keep-alive and other options, all of which accepted sockets inherit. What `options` do not ask
 // for any more is undone, but for MPTCP, which stays as it is.

@@ -1,4 +1,7 @@
-"""deploy/: the one command, the shipped configurations, Compose, Kubernetes and the seccomp profile fit together."""
+"""deploy/: the one command, the shipped configurations, Compose and the seccomp profile fit together."""
+import functools
+import importlib.machinery
+import importlib.util
 import ipaddress
 import json
 import os
@@ -9,18 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
-import kubernetes_schema
 from peers import wait_until
 from proxy import BUILD, ECHO, LOAD, RINGMAIN, run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 COMPOSE = DEPLOY / "compose"
-KUBERNETES = DEPLOY / "kubernetes"
 SECCOMP = DEPLOY / "seccomp" / "ringmain.json"
 
 
@@ -124,7 +124,7 @@ def test_run_sh_command_line():
 
 # ---- Configurations -------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("path", [DEPLOY / "ringmain.yaml", COMPOSE / "ringmain.yaml", KUBERNETES / "ringmain.yaml"],
+@pytest.mark.parametrize("path", [DEPLOY / "ringmain.yaml", COMPOSE / "ringmain.yaml", *DEPLOY.glob("kubernetes/*/ringmain.yaml"), DEPLOY / "debian" / "ringmain.yaml"],
                          ids=lambda path: str(path.relative_to(DEPLOY)))
 def test_shipped_configuration_is_valid(path):
     result = run_command("check", str(path))
@@ -141,55 +141,139 @@ def test_dockerfile_installs_what_the_build_needs():
     assert sorted(installed) == sorted(set(packages) - {"libgtest-dev"})
 
 
+def test_dockerfile_says_what_version_it_is():
+    version = re.search(r"^  version: '(.*)',$", (ROOT / "meson.build").read_text(), re.M)[1]
+    assert f"\nARG VERSION={version}\n" in (DEPLOY / "Dockerfile").read_text()
+
+
+def test_dockerfile_gets_what_it_copies():
+    """.dockerignore leaves nothing out that it needs."""
+    let_in = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    text = (DEPLOY / "Dockerfile").read_text()
+    needed = re.findall(r"^COPY (deploy/\S+)", text, re.M) + re.findall(r"^RUN (deploy/\S+)", text, re.M)
+    assert len(needed) >= 3 and set(needed) <= set(let_in)
+    assert all((ROOT / path).exists() for path in needed)
+
+
+def test_image_root_is_all_that_a_program_needs(tmp_path):
+    """The program runs with nothing else in the file system."""
+    made = subprocess.run([DEPLOY / "image_root", tmp_path / "image", RINGMAIN], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    root = tmp_path / "image" / "root"
+    libraries = [path for path in root.rglob("*.so*") if path.is_file()]
+    assert libraries and not any(path.is_symlink() for path in root.rglob("*"))
+    packages = {path.name for path in (root / "var/lib/dpkg/status.d").iterdir()}
+    assert {"libc6", "libstdc++6"} <= packages
+    for package in packages:
+        assert (root / "usr/share/doc" / package / "copyright").is_file()
+    if os.geteuid() != 0:
+        pytest.skip("it takes root to change the root folder")
+    done = subprocess.run(["chroot", root, "/usr/local/bin/ringmain", "version"], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == run_command("version").stdout, done.stderr
+
+
 @pytest.fixture(scope="module")
 def compose():
-    """The stack as docker-compose understands it."""
+    """compose(profile...): the stack as docker-compose understands it."""
     plugins = ("/usr/libexec/docker/cli-plugins", "/usr/lib/docker/cli-plugins")
     command = shutil.which("docker-compose", path=os.pathsep.join((os.environ["PATH"], "/usr/bin", *plugins)))
     if not command:
         pytest.skip("docker-compose is not installed (Debian package docker-compose)")
-    result = subprocess.run([command, "config"], cwd=COMPOSE, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    return yaml.safe_load(result.stdout)
+
+    @functools.lru_cache
+    def read(*profiles, files=("docker-compose.yml",)):
+        options = [word for file in files for word in ("-f", file)] + [word for profile in profiles for word in ("--profile", profile)]
+        result = subprocess.run([command, *options, "config"], cwd=COMPOSE, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        return yaml.safe_load(result.stdout)
+
+    return read
 
 
 def test_compose_services_are_gated_and_confined(compose):
-    services = compose["services"]
-    assert {"ringmain", "echo-1", "echo-2", "echo-slow", "load", "prometheus", "grafana"} == set(services)
-    for name in ("ringmain", "load", "echo-1", "echo-2", "echo-slow"):
+    services = compose("load", "chaos")["services"]
+    echoes = {"echo-1", "echo-2", "echo-slow"}
+    assert {"ringmain", "load", "prometheus", "grafana", "echo-chaos", *echoes} == set(services)
+    for name in ("ringmain", "load", "echo-chaos", *echoes):
         assert services[name]["read_only"] is True and services[name]["cap_drop"] == ["ALL"]
         assert "no-new-privileges:true" in services[name]["security_opt"]
         assert any("seccomp" in option for option in services[name]["security_opt"])
+    for service in services.values():
         # A limit above the host's keeps a container from starting.
-        assert "ulimits" not in services[name]
+        assert "ulimits" not in service
     gates = {name: condition["condition"] for name, condition in services["ringmain"]["depends_on"].items()}
-    assert gates == {"echo-1": "service_healthy", "echo-2": "service_healthy", "echo-slow": "service_healthy"}
+    assert gates == dict.fromkeys(echoes, "service_healthy")
     assert services["load"]["depends_on"]["ringmain"]["condition"] == "service_healthy"
 
 
+def test_compose_profiles(compose):
+    calm = set(compose()["services"])
+    # docker-compose 1.29 shows services of other profiles, too; Compose 2 does not.
+    named = {name for name, service in compose("load", "chaos")["services"].items() if service.get("profiles")}
+    assert named == {"load", "echo-chaos"} and {"ringmain", "echo-1", "prometheus", "grafana"} <= calm - named
+    services = compose("load", "chaos")["services"]
+    assert services["load"]["profiles"] == ["load"] and services["echo-chaos"]["profiles"] == ["chaos"]
+    assert services["echo-chaos"]["command"][:3] == ["timeout", "--signal=KILL", "20s"] and services["echo-chaos"]["restart"] == "always"
+    assert "container_name" not in services["load"] and "ports" not in services["load"]  # either would keep it from being scaled
+
+
 def test_compose_mounts_exist(compose):
-    for service in compose["services"].values():
+    for service in compose("load", "chaos")["services"].values():
         for volume in service.get("volumes", []):
             source = volume["source"] if isinstance(volume, dict) else volume.split(":")[0]
             assert os.path.exists(source), source
 
 
 def test_compose_addresses_and_ports_fit_the_configuration(compose):
-    config = load_yaml(COMPOSE / "ringmain.yaml")
-    services = compose["services"]
-    address = {name: services[name]["networks"]["ring"]["ipv4_address"] for name in
-               ("echo-1", "echo-2", "echo-slow", "ringmain")}
-    subnet = ipaddress.ip_network(compose["networks"]["ring"]["ipam"]["config"][0]["subnet"])
-    assert all(ipaddress.ip_address(each) in subnet for each in address.values())
-    servers = [server["address"] for server in config["upstreams"][0]["servers"]]
-    assert servers == [f"{address[name]}:7000" for name in ("echo-1", "echo-2", "echo-slow")]
+    config, stack = load_yaml(COMPOSE / "ringmain.yaml"), compose("load", "chaos")
+    services = stack["services"]
+    (network,) = stack["networks"]["ring"]["ipam"]["config"]
+    address = ipaddress.ip_address(services["ringmain"]["networks"]["ring"]["ipv4_address"])
+    assert address in ipaddress.ip_network(network["subnet"]) and address not in ipaddress.ip_network(network["ip_range"])
+    (server,) = config["upstreams"][0]["servers"]
+    name, port = server["dns"].split(":")
+    for echo in ("echo-1", "echo-2", "echo-slow", "echo-chaos"):
+        assert services[echo]["networks"]["ring"]["aliases"] == [name]
+        assert f"0.0.0.0:{port}" in services[echo]["command"]
     port = config["listeners"][0]["listen"].split(":")[1]
-    assert f"{address['ringmain']}:{port}" in services["load"]["command"]
+    assert f"{address}:{port}" in services["load"]["command"]
     metrics_port = config["metrics"]["listen"].split(":")[1]
     targets = load_yaml(COMPOSE / "prometheus.yml")["scrape_configs"][0]["static_configs"][0]["targets"]
     assert targets == [f"ringmain:{metrics_port}"]
     published = re.findall(r"\b(\d+)\b", json.dumps(services["ringmain"]["ports"]))
     assert port in published and metrics_port in published
+
+
+def test_compose_without_a_registry(compose):
+    """debian/debian.yml leaves no image to pull but Grafana's, which is not started then."""
+    stack = compose(files=("docker-compose.yml", "debian/debian.yml"))
+    assert {name for name, service in stack["services"].items() if "build" not in service} == {"grafana"}
+    assert os.path.exists(os.path.join(stack["services"]["prometheus"]["build"]["context"], "prometheus.Dockerfile"))
+
+
+def test_compose_echo_health_check_is_a_command_of_the_tools():
+    """As the engine would run it, at an echo server; and at none."""
+    (check,) = {json.dumps(service["healthcheck"]["test"][1:]) for name, service in load_yaml(COMPOSE / "docker-compose.yml")["services"].items()
+                if name.startswith("echo")}
+    program, *arguments = json.loads(check)
+    assert program == Path(LOAD).name
+    with subprocess.Popen([ECHO, "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as echo:
+        address = re.search(r"address=(\S+)", echo.stdout.readline())[1]
+        arguments[arguments.index("127.0.0.1:7000")] = address
+        assert subprocess.run([LOAD, *arguments], capture_output=True, timeout=10).returncode == 0
+        echo.terminate()
+    assert subprocess.run([LOAD, *arguments], capture_output=True, timeout=10).returncode == 1
+
+
+def test_compose_test_fills_in_dashboards():
+    """deploy/compose/test asks what the panels ask; here only how it reads them."""
+    loader = importlib.machinery.SourceFileLoader("compose_test", str(COMPOSE / "test"))
+    script = importlib.util.module_from_spec(importlib.util.spec_from_loader("compose_test", loader))
+    loader.exec_module(script)
+    found = [(title, script.filled_in(expression)) for file in (ROOT / "dashboards").glob("*.json")
+             for title, expression in script.expressions(json.loads(file.read_text()))]
+    assert len(found) > 30 and not [expression for _, expression in found if "$" in expression]
+    assert script.filled_in('rate(a{instance=~"$instance",b=~"${listener:regex}"}[$__rate_interval])') == 'rate(a{instance=~".*",b=~".*"}[30s])'
 
 
 def test_grafana_is_provisioned():
@@ -213,75 +297,6 @@ def find_datasources(node):
         return [value for key, value in node.items() if key == "datasource"] + \
                [found for value in node.values() for found in find_datasources(value)]
     return [found for value in node for found in find_datasources(value)] if isinstance(node, list) else []
-
-
-# ---- Kubernetes -----------------------------------------------------------------------------------------------------
-
-def manifests():
-    return {path.name: load_yaml(path) for path in KUBERNETES.glob("*.yaml") if path.name != "ringmain.yaml"}
-
-
-@pytest.mark.parametrize("name", sorted(manifests()))
-def test_manifest_fits_the_schema(name):
-    manifest = manifests()[name]
-    jsonschema.validate(manifest, kubernetes_schema.KINDS[manifest["kind"]])
-
-
-def test_the_schema_notices_a_misspelt_field():
-    broken = manifests()["daemonset.yaml"]
-    port = broken["spec"]["template"]["spec"]["containers"][0]["ports"][0]
-    port["hostport"] = port.pop("hostPort")
-    with pytest.raises(jsonschema.ValidationError, match="hostport"):
-        jsonschema.validate(broken, kubernetes_schema.KINDS["DaemonSet"])
-
-
-def test_kustomization_names_every_file():
-    kustomization = manifests()["kustomization.yaml"]
-    (generator,) = kustomization["configMapGenerator"]
-    named = [*kustomization["resources"], *generator["files"], "kustomization.yaml"]
-    assert sorted(named) == sorted(path.name for path in KUBERNETES.iterdir())
-
-
-def test_manifests_fit_together():
-    files = manifests()
-    daemon_set, service = files["daemonset.yaml"]["spec"], files["service.yaml"]["spec"]
-    pod = daemon_set["template"]["spec"]
-    (container,) = pod["containers"]
-    labels = daemon_set["template"]["metadata"]["labels"]
-    for selector in (daemon_set["selector"]["matchLabels"], service["selector"]):
-        assert selector and selector.items() <= labels.items()
-    assert files["kustomization.yaml"]["namespace"] == files["namespace.yaml"]["metadata"]["name"]
-    assert files["kustomization.yaml"]["images"][0]["name"] == container["image"]
-
-    ports = {port["name"]: port for port in container["ports"]}
-    for port in service["ports"]:
-        assert port["targetPort"] in ports
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["httpGet"]["port"] in ports
-    config = load_yaml(KUBERNETES / "ringmain.yaml")
-    assert config["metrics"]["listen"].endswith(f":{ports['metrics']['containerPort']}")
-    assert config["listeners"][0]["listen"].endswith(f":{ports['tunnel']['containerPort']}")
-
-    (generator,) = files["kustomization.yaml"]["configMapGenerator"]
-    (volume,) = pod["volumes"]
-    (mount,) = container["volumeMounts"]
-    assert volume["configMap"]["name"] == generator["name"] and mount["name"] == volume["name"]
-    assert container["args"][-1] == f"{mount['mountPath']}/{generator['files'][0]}"
-
-
-def test_host_port_has_the_namespace_level_it_needs():
-    files = manifests()
-    container = files["daemonset.yaml"]["spec"]["template"]["spec"]["containers"][0]
-    assert any("hostPort" in port for port in container["ports"])
-    # The levels baseline and restricted forbid it.
-    assert files["namespace.yaml"]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "privileged"
-
-
-def test_pod_outlives_the_drain():
-    drain = load_yaml(KUBERNETES / "ringmain.yaml")["drain"]
-    seconds = sum(int(value.removesuffix("s")) for value in drain.values())
-    pod = manifests()["daemonset.yaml"]["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] > seconds
 
 
 # ---- seccomp --------------------------------------------------------------------------------------------------------

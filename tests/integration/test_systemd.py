@@ -1,47 +1,48 @@
-"""deploy/systemd/ringmain.service under a real systemd, in namespaces of its own: `systemctl reload` drops nothing, `systemctl stop` drains."""
+"""deploy/systemd: the unit under a real systemd, where `systemctl reload` drops nothing and `systemctl stop` drains; its confinement; settings."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+from machine import Machine
 from peers import EchoServer, connect, ping, unused_address, wait_until
 from proxy import RINGMAIN, config
 
-UNIT = Path(__file__).parents[2] / "deploy" / "systemd" / "ringmain.service"
+FOLDER = Path(__file__).parents[2] / "deploy" / "systemd"
+UNIT = FOLDER / "ringmain.service"
 SYSTEMD = "/lib/systemd/systemd"
 
-BOOT = """#!/bin/sh -e
-echo $$ > {cgroup}/cgroup.procs
-exec unshare --pid --mount --fork --mount-proc --cgroup --kill-child sh -ec '
-mount --make-rprivate /
-umount -R /sys/fs/cgroup
+SETUP = """umount -R /sys/fs/cgroup
 mount -t cgroup2 none /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /var/log
 mkdir -p /run/systemd/system/ringmain.service.d
 cp {directory}/ringmain.service /run/systemd/system/
-cp {directory}/test.conf /run/systemd/system/ringmain.service.d/
-export container=docker
-exec {systemd} --system --unit=ringmain.service --log-target=console --show-status=no'
+cp {directory}/test.conf /run/systemd/system/ringmain.service.d/"""
+
+# What this machine may not have: its limits; and where things are, which the unit hides.
+DROP_IN = """[Unit]
+DefaultDependencies=no
+[Service]
+LimitNOFILE=4096
+LimitMEMLOCK=
+StandardError=append:{log}
+BindReadOnlyPaths={directory}
 """
 
 
-class Machine:
-    """A systemd that runs the unit and nothing else."""
+class Service(Machine):
+    """This system's systemd, which runs the unit and nothing else."""
 
     def __init__(self, directory, settings):
-        mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-        cgroup2 = next((fields[1] for fields in mounts if fields[2] == "cgroup2"), None)
-        if os.geteuid() != 0 or not os.path.exists(SYSTEMD) or cgroup2 is None:
-            pytest.skip("no systemd can be started here: it takes root, the package and a cgroup2 file system")
-        self.cgroup = Path(cgroup2) / f"ringmain-test-{os.getpid()}"
-        try:
-            self.cgroup.mkdir()
-        except OSError as error:
-            pytest.skip(f"no control group can be made here: {error}")
+        if not os.path.exists(SYSTEMD):
+            pytest.skip("systemd is not installed")
         directory.chmod(0o755)
         for parent in list(directory.parents)[:2]:
             parent.chmod(0o755)  # the service is no longer root when it looks
@@ -50,49 +51,13 @@ class Machine:
         self.file.write_text(json.dumps(settings))
         unit = UNIT.read_text().replace("/usr/bin/ringmain", f"{directory}/ringmain").replace("/etc/ringmain/ringmain.yaml", str(self.file))
         unit = unit.replace("User=ringmain", "User=nobody").replace("Group=ringmain", "Group=nogroup")
-        unit = unit.replace("LimitNOFILE=1048576", "LimitNOFILE=4096")
         (directory / "ringmain.service").write_text(unit)
-        (directory / "test.conf").write_text(f"[Unit]\nDefaultDependencies=no\n[Service]\nStandardError=append:{self.log_path}\n")
-        boot = directory / "boot"
-        boot.write_text(BOOT.format(cgroup=self.cgroup, directory=directory, systemd=SYSTEMD))
-        with open(directory / "systemd.log", "w") as log:
-            self.process = subprocess.Popen(["sh", str(boot)], stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        wait_until(lambda: self.process.poll() is not None or self.show("ActiveState") == "active", lambda: f"it runs: {self.log()}", timeout=20)
-        if self.process.poll() is not None:
-            why = (directory / "systemd.log").read_text()
-            self.close()
-            pytest.skip(f"systemd does not start here: {why}")
+        (directory / "test.conf").write_text(DROP_IN.format(log=self.log_path, directory=directory))
+        super().__init__(directory, unit="ringmain.service", setup=SETUP.format(directory=directory), become=SYSTEMD)
+        self.wait_for(lambda: self.show("ActiveState") == "active", "it runs")
 
     def log(self):
         return self.log_path.read_text() if self.log_path.exists() else ""
-
-    def systemctl(self, *arguments):
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        if not children:
-            return subprocess.CompletedProcess([], 1, "", "")
-        command = ["nsenter", "-t", children[0], "-p", "-m", "-C", "systemctl", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60)
-
-    def show(self, name):
-        return self.systemctl("show", "-P", name, "ringmain.service").stdout.strip()
-
-    def close(self):
-        self.process.kill()  # and with it everything inside
-        self.process.wait()
-
-        def removed():
-            for directory in sorted(self.cgroup.rglob("*/"), reverse=True) + [self.cgroup]:
-                if directory.is_dir():
-                    directory.rmdir()
-            return True
-
-        def tried():
-            try:
-                return removed()
-            except OSError:
-                return False
-
-        wait_until(tried, "the control group is empty")
 
 
 @pytest.mark.slow
@@ -100,7 +65,7 @@ def test_reloads_keep_sessions_and_a_stop_drains(own, tmp_path):
     server, address = own(EchoServer()), unused_address()
     settings = config([server.address], listen=address, admin={"listen": unused_address()},
                       takeover={"socket": "/run/ringmain/takeover.sock"}, drain={"timeout": "20s"})
-    machine = own(Machine(tmp_path, settings))
+    machine = own(Service(tmp_path, settings))
     clients, pids = [own(connect(address)) for _ in range(10)], {machine.show("MainPID")}
     position = 0
 
@@ -134,3 +99,59 @@ def test_reloads_keep_sessions_and_a_stop_drains(own, tmp_path):
         client.close()
     wait_until(lambda: machine.show("ActiveState") == "inactive", machine.log)
     assert machine.show("Result") == "success"
+
+
+# ---- Confinement ----------------------------------------------------------------------------------------------------
+
+
+def test_the_unit_is_confined():
+    """By systemd's own count: 10 is not at all, 0 entirely."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    done = subprocess.run(["systemd-analyze", "security", "--offline=true", str(UNIT)], capture_output=True, text=True)
+    if "Overall exposure level" not in done.stdout:
+        pytest.skip(f"this systemd cannot tell: {done.stderr}")
+    exposure = float(re.search(r"Overall exposure level for ringmain.service: ([\d.]+)", done.stdout)[1])
+    print("exposure by systemd-analyze security:", exposure)
+    assert exposure <= 2.0, done.stdout
+
+
+def test_the_unit_is_valid(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / "ringmain.service"
+    unit.write_text(UNIT.read_text().replace("/usr/bin/ringmain", RINGMAIN).replace("man:ringmain(1) man:ringmain.yaml(5)", "man:ls(1)"))
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", str(unit)], capture_output=True, text=True)
+    assert "ringmain.service" not in done.stderr, done.stderr
+
+
+def test_stopping_takes_no_longer_than_systemd_waits():
+    """With the configuration that the package brings."""
+    drain = yaml.safe_load((FOLDER.parent / "debian" / "ringmain.yaml").read_text())["drain"]
+    assert int(drain["timeout"].removesuffix("s")) < int(re.search(r"^TimeoutStopSec=(\d+)$", UNIT.read_text(), re.M)[1])
+
+
+# ---- Settings -------------------------------------------------------------------------------------------------------
+
+
+def test_every_sysctl_exists():
+    """A misspelt one would be a warning at boot that nobody reads. One for a module that is not loaded is commented out."""
+    text = (FOLDER / "sysctl.conf").read_text()
+    settings = re.findall(r"^([a-z0-9_.]+) = (.+)$", text, re.M)
+    assert len(settings) >= 10
+    for name, value in settings:
+        path = Path("/proc/sys") / name.replace(".", "/")
+        assert path.exists(), name
+        assert len(path.read_text().split()) == len(value.split()) and all(number.isdigit() for number in value.split())
+    lines = text.splitlines()
+    for name, _ in settings:  # each value has its reason above it
+        line = next(i for i, each in enumerate(lines) if each.startswith(name))
+        assert lines[line - 1].startswith("#") or lines[line - 1].startswith("net.ipv4.tcp_rmem"), name
+
+
+def test_every_limit_is_one_that_pam_knows():
+    known = {"nofile", "memlock", "nproc"}
+    rules = [line.split() for line in (FOLDER / "limits.conf").read_text().splitlines() if line and not line.startswith("#")]
+    assert {rule[2] for rule in rules} == known
+    for user, kind, _, value in rules:
+        assert user == "ringmain" and kind in ("soft", "hard") and value.isdigit()

@@ -266,9 +266,16 @@ def test_the_service_manager_follows(own, launch, upgraded, tmp_path):
     assert told() == ["READY=1"]
     done = upgrade(proxy)
     assert done.returncode == 0, done.stderr
+    assert told()[0] == "RELOADING=1"
     proxy, _ = upgraded(proxy, done.stdout)
     assert told() == [f"MAINPID={proxy.pid}"]
     assert told() == ["READY=1"]
+    settings, text = json.loads(proxy.config_path.read_text()), proxy.config_path.read_text()
+    settings["listeners"].append({"name": "more", "listen": server.address, "upstream": settings["upstreams"][0]["name"]})
+    proxy.config_path.write_text(json.dumps(settings))
+    assert upgrade(proxy).returncode == 1  # its port is taken
+    assert [told()[0], told()[0]] == ["RELOADING=1", "READY=1"]
+    proxy.config_path.write_text(text)
     proxy.signal(signal.SIGTERM)
     assert proxy.wait() == 0
     assert told() == ["STOPPING=1"]
