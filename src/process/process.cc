@@ -338,6 +338,8 @@ void Process::CutSessions(uint32_t command) {
 
 // What ends with this process, as a container does, may be started again at once, and would take over from the process that serves now.
 void Process::Linger() {
+  listening_.LetGo();  // a socket that only this process had open would let clients wait for nobody
+  takeover_socket_.reset();
   Log(LogLevel::kInfo, "lingering until SIGTERM: another process serves");
   pollfd file{signals_.get(), POLLIN, 0};
   for (int signal = 0; signal != SIGTERM && signal != SIGINT; signal = ReadSignal())

@@ -258,5 +258,7 @@ def links(directory):
 def test_linger_alone_changes_nothing(own, launch):
     server = own(EchoServer())
     proxy = launch(None, arguments=["run", "--listen", "127.0.0.1:0", "--to", server.address, "--admin", "127.0.0.1:0", "--linger"]).wait_ready()
-    ping(own(connect(proxy.address)))
+    client = own(connect(proxy.address))
+    ping(client)
+    client.close()
     assert proxy.stop() == 0

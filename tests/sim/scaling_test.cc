@@ -46,11 +46,16 @@ std::string NodesRow(const char* name, uint64_t flows) {
 }
 
 TEST(Scaling, NodesAreLoadedAlikeTheMoreFlowsThereAre) {
-  EXPECT_EQ(NodesRow("1,000", 1'000), "");
-  EXPECT_EQ(NodesRow("10,000", 10'000), "");
-  EXPECT_EQ(NodesRow("100,000", 100'000), "");
-  EXPECT_EQ(NodesRow("1,000,000", 1'000'000), "");
-  EXPECT_EQ(NodesRow("10,000,000", 10'000'000), "");
+  EXPECT_EQ(NodesRow("1,000", 1'000),
+            "| 1,000 | 1.060 | 1.080 | 1.216 | 1.312 |");
+  EXPECT_EQ(NodesRow("10,000", 10'000),
+            "| 10,000 | 1.010 | 1.020 | 1.078 | 1.082 |");
+  EXPECT_EQ(NodesRow("100,000", 100'000),
+            "| 100,000 | 1.007 | 1.013 | 1.016 | 1.029 |");
+  EXPECT_EQ(NodesRow("1,000,000", 1'000'000),
+            "| 1,000,000 | 1.002 | 1.005 | 1.008 | 1.010 |");
+  EXPECT_EQ(NodesRow("10,000,000", 10'000'000),
+            "| 10,000,000 | 1.001 | 1.001 | 1.001 | 1.003 |");
 }
 
 // ---- Workers of a node ----------------------------------------------------------------------------------------------
@@ -74,12 +79,18 @@ std::string WorkersRow(const char* name, uint32_t flows, bool hand_over) {
 }
 
 TEST(Scaling, WorkersAreLoadedAlikeByHandingOver) {
-  EXPECT_EQ(WorkersRow("1,000, by the kernel alone", 1'000, false), "");
-  EXPECT_EQ(WorkersRow("1,000, as it is", 1'000, true), "");
-  EXPECT_EQ(WorkersRow("10,000, by the kernel alone", 10'000, false), "");
-  EXPECT_EQ(WorkersRow("10,000, as it is", 10'000, true), "");
-  EXPECT_EQ(WorkersRow("100,000, by the kernel alone", 100'000, false), "");
-  EXPECT_EQ(WorkersRow("100,000, as it is", 100'000, true), "");
+  EXPECT_EQ(WorkersRow("1,000, by the kernel alone", 1'000, false),
+            "| 1,000, by the kernel alone | 1.030 | 1.080 | 1.312 |");
+  EXPECT_EQ(WorkersRow("1,000, as it is", 1'000, true),
+            "| 1,000, as it is | 1.006 | 1.016 | 1.120 |");
+  EXPECT_EQ(WorkersRow("10,000, by the kernel alone", 10'000, false),
+            "| 10,000, by the kernel alone | 1.007 | 1.020 | 1.082 |");
+  EXPECT_EQ(WorkersRow("10,000, as it is", 10'000, true),
+            "| 10,000, as it is | 1.006 | 1.018 | 1.014 |");
+  EXPECT_EQ(WorkersRow("100,000, by the kernel alone", 100'000, false),
+            "| 100,000, by the kernel alone | 1.003 | 1.013 | 1.029 |");
+  EXPECT_EQ(WorkersRow("100,000, as it is", 100'000, true),
+            "| 100,000, as it is | 1.002 | 1.010 | 1.014 |");
 }
 
 // ---- A node that fails ----------------------------------------------------------------------------------------------
@@ -129,10 +140,14 @@ std::string FailureRow(uint32_t nodes) {
 }
 
 TEST(Scaling, ANodeThatFailsTakesOthersFlowsAlongUnlessTheRouterIsResilient) {
-  EXPECT_EQ(FailureRow(2), "");
-  EXPECT_EQ(FailureRow(4), "");
-  EXPECT_EQ(FailureRow(8), "");
-  EXPECT_EQ(FailureRow(16), "");
+  EXPECT_EQ(FailureRow(2),
+            "| 2 | 50.1% | 0.0% | 0.0% |");
+  EXPECT_EQ(FailureRow(4),
+            "| 4 | 25.1% | 66.7% | 0.0% |");
+  EXPECT_EQ(FailureRow(8),
+            "| 8 | 12.4% | 85.8% | 0.0% |");
+  EXPECT_EQ(FailureRow(16),
+            "| 16 | 6.1% | 93.3% | 0.0% |");
 }
 
 // ---- Servers that several nodes choose for --------------------------------------------------------------------------
@@ -182,10 +197,14 @@ std::string ServersRow(const char* name, BalanceMethod method) {
 }
 
 TEST(Scaling, NodesThatDoNotKnowOfEachOtherLoadServersAlike) {
-  EXPECT_EQ(ServersRow("`round_robin`", BalanceMethod::kRoundRobin), "");
-  EXPECT_EQ(ServersRow("`least_connections`", BalanceMethod::kLeastConnections), "");
-  EXPECT_EQ(ServersRow("`maglev`", BalanceMethod::kMaglev), "");
-  EXPECT_EQ(ServersRow("`source_hash`", BalanceMethod::kSourceHash), "");
+  EXPECT_EQ(ServersRow("`round_robin`", BalanceMethod::kRoundRobin),
+            "| `round_robin` | 1.000 | 1.002 | 1.006 |");
+  EXPECT_EQ(ServersRow("`least_connections`", BalanceMethod::kLeastConnections),
+            "| `least_connections` | 1.000 | 1.002 | 1.006 |");
+  EXPECT_EQ(ServersRow("`maglev`", BalanceMethod::kMaglev),
+            "| `maglev` | 1.034 | 1.034 | 1.034 |");
+  EXPECT_EQ(ServersRow("`source_hash`", BalanceMethod::kSourceHash),
+            "| `source_hash` | 1.055 | 1.055 | 1.055 |");
 }
 
 // Who comes back by another node, and finds the server that it had.
@@ -193,10 +212,13 @@ std::string ReturnRow(const char* name, BalanceMethod method) {
   constexpr uint32_t kServers = 40, kGone = 7;
   constexpr uint64_t kClients = 20'000;
   Nodes first(8, Configuration(method, kServers)), same(8, Configuration(method, kServers)), fewer(8, Configuration(method, kServers, kGone));
+  std::vector<uint16_t> servers;
+  for (uint64_t client = 0; client < kClients; ++client) servers.push_back(first.Choose(HashOfFlow(client) % 8, client));
   uint64_t found = 0, stayed = 0, could_stay = 0;
-  for (uint64_t client = 0; client < kClients; ++client) {
-    uint16_t server = first.Choose(HashOfFlow(client) % 8, client);
-    uint64_t other_node = (HashOfFlow(client) + 1) % 8;
+  for (uint64_t i = 0; i < kClients; ++i) {
+    uint64_t client = i * 7919 % kClients;  // in another order
+    uint16_t server = servers[client];
+    uint64_t other_node = (HashOfFlow(client) + 1 + Mix(client) % 7) % 8;
     found += same.Choose(other_node, client) == server;
     uint16_t again = fewer.Choose(other_node, client);
     if (server == 7000 + kGone) continue;
@@ -208,10 +230,14 @@ std::string ReturnRow(const char* name, BalanceMethod method) {
 }
 
 TEST(Scaling, ConsistentMethodsAgreeOverNodes) {
-  EXPECT_EQ(ReturnRow("`round_robin`", BalanceMethod::kRoundRobin), "");
-  EXPECT_EQ(ReturnRow("`least_connections`", BalanceMethod::kLeastConnections), "");
-  EXPECT_EQ(ReturnRow("`maglev`", BalanceMethod::kMaglev), "");
-  EXPECT_EQ(ReturnRow("`source_hash`", BalanceMethod::kSourceHash), "");
+  EXPECT_EQ(ReturnRow("`round_robin`", BalanceMethod::kRoundRobin),
+            "| `round_robin` | 2.5% | 2.6% |");
+  EXPECT_EQ(ReturnRow("`least_connections`", BalanceMethod::kLeastConnections),
+            "| `least_connections` | 2.5% | 2.6% |");
+  EXPECT_EQ(ReturnRow("`maglev`", BalanceMethod::kMaglev),
+            "| `maglev` | 100.0% | 99.6% |");
+  EXPECT_EQ(ReturnRow("`source_hash`", BalanceMethod::kSourceHash),
+            "| `source_hash` | 100.0% | 100.0% |");
 }
 
 }  // namespace
