@@ -5,7 +5,7 @@
 (() => {
   const POLL_MS = 2000; // between two questions
   const WINDOW_MS = 300000; // that the charts show
-  const HISTORY_MS = 3600000; // that a server's history shows
+  const HISTORY_MS = 3600000; // that a server's history shows, if the process is as old
   const FEW_SERVERS = 20; // of an upstream, unless all are wanted
   const PAGE_SESSIONS = 20;
 
@@ -26,7 +26,7 @@
     }
     return (unit === 0 ? count.format(Math.round(value)) : value < 99.95 ? tenth.format(value) : count.format(Math.round(value))) + GAP + units[unit];
   }
-  const perSecond = (value) => (value === 0 || value >= 99.95 ? count.format(Math.round(value)) : tenth.format(value)) + "/s";
+  const perSecond = (value) => (Number.isInteger(value) || value >= 99.95 ? count.format(Math.round(value)) : tenth.format(value)) + "/s";
   const bytesPerSecond = (value) => bytes(value) + "/s";
 
   function duration(seconds) {
@@ -369,11 +369,12 @@
   const ago = (ms) => duration(Math.max(0, (Date.now() - ms) / 1000));
   const failures = (server) => Object.entries(server.connect_failures).filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]);
 
-  // The last hour as a bar: what the server was from each of its flips on. Before the first that is known it was the other; before the process, nobody
-  // knows.
+  // The last hour, or the time since the start, as a bar: what the server was from each of its flips on. Before the first that is known it was the other.
+  const shownMs = () => Math.min(HISTORY_MS, Math.max(status.uptime_seconds * 1000, 60000));
   function history(bar, server) {
     const now = Date.now();
-    const begin = now - HISTORY_MS;
+    const shown = shownMs();
+    const begin = now - shown;
     const known = Math.max(begin, Math.min(Date.parse(status.start_time), ...server.flips.map((flip) => Date.parse(flip.time))));
     const parts = [{ from: known, up: server.flips.length ? !server.flips[0].up : server.up }];
     for (const flip of server.flips) {
@@ -383,14 +384,14 @@
     }
     const shape = parts.map((part, i) => {
       const to = i + 1 < parts.length ? parts[i + 1].from : now;
-      return [((part.from - begin) / HISTORY_MS) * 1000, Math.max(((to - part.from) / HISTORY_MS) * 1000, part.up ? 0 : 8), part.up ? "up" : "down"];
+      return [((part.from - begin) / shown) * 1000, Math.max(((to - part.from) / shown) * 1000, part.up ? 0 : 8), part.up ? "up" : "down"];
     });
     const drawn = JSON.stringify(shape.map(([x, width, look]) => [Math.round(x), Math.round(width), look]));
     if (bar.drawn === drawn) return;
     bar.drawn = drawn;
     bar.replaceChildren(...shape.map(([x, width, look]) => svg("rect", { class: look, x: Math.min(x, 1000 - width), width, y: look === "up" ? 30 : 0, height: look === "up" ? 70 : 100 })));
     const flips = server.flips.filter((flip) => Date.parse(flip.time) >= begin).length;
-    bar.setAttribute("aria-label", `${server.up ? "up" : "down"}, ${plural(flips, "change", "changes")} in the last hour`);
+    bar.setAttribute("aria-label", `${server.up ? "up" : "down"}, ${plural(flips, "change", "changes")} in the last ${duration(shown / 1000)}`);
   }
 
   const serverColumns = (upstream) => [
@@ -405,14 +406,14 @@
     },
     {
       label: "State",
-      make: (cell) => cell.append(h("span"), h("small", { class: "inline" })),
+      make: (cell) => cell.append(h("span"), h("small")),
       set: (cell, server) => {
         pill(cell.firstChild, serverState(server));
         text(cell.lastChild, server.health_checked && lastFlip(server) !== null ? "for " + ago(lastFlip(server)) : "");
       },
     },
     {
-      label: "Health, last hour",
+      label: "Health",
       make: (cell) => cell.append(svg("svg", { class: "history", viewBox: "0 0 1000 100", preserveAspectRatio: "none", role: "img" }), h("small")),
       set: (cell, server) => {
         const [bar, why] = cell.children;
@@ -472,7 +473,9 @@
       showUpstreams();
     });
     card.node.append(h("div", { class: "upstream-head" }, title, card.facts, card.names), table, card.empty, card.more);
+    table.className = "servers";
     card.table = new Table(table, "Servers of " + name, serverColumns(name));
+    card.when = table.querySelector("thead th:nth-child(3)");
     card.tableNode = table;
     return card;
   }
@@ -505,6 +508,7 @@
       show(card.names, upstream.names.length > 0);
       card.table.show(shown, (server) => server.address + "\n" + server.state);
       show(card.tableNode, shown.length > 0);
+      text(card.when, "Health, last " + (shownMs() === HISTORY_MS ? "hour" : duration(shownMs() / 1000)));
       show(card.empty, shown.length === 0);
       text(card.empty, upstream.servers.length === 0 ? "This upstream has no servers now." : problems && wanted === "" ? "Every server is in service." : "No server fits.");
       show(card.more, fits.length > FEW_SERVERS);
@@ -598,6 +602,7 @@
     next = answer.next;
     $("next-page").disabled = next === null;
     $("first-page").disabled = after === null;
+    show($("first-page").parentNode, after !== null || next !== null);
   }
 
   function turnTo(place) {
@@ -640,17 +645,14 @@
     stateColumn("State", (item) => (item.accept_paused ? ["accepting paused", "warn"] : life(item))),
     value("Sessions", (item) => count.format(item.sessions)),
     value("Completions", (item) => rateOr(perSecond, "completions " + item.worker, item.completions_total)),
-    {
-      label: "System calls",
-      class: "number",
-      set: (cell, item) => text(cell, rateOr(perSecond, "enters " + item.worker, item.enters_total)),
-    },
-    value("Buffers", (item) => bytes(item.buffer_bytes)),
-    value("Held by slow readers", (item) => of(item.buffers_held, item.buffers)),
-    value("Pipes", (item) => of(item.pipes_lent, item.pipes)),
-    value("Spliced directions", (item) => count.format(item.relays.spliced)),
+    value("System calls", (item) => rateOr(perSecond, "enters " + item.worker, item.enters_total)),
+    twoLines("Buffers", (item) => bytes(item.buffer_bytes), (item) => (item.buffers_held ? of(item.buffers_held, item.buffers) + " held" : ""), "number"),
+    twoLines("Pipes", (item) => count.format(item.pipes), (item) => (item.pipes_lent ? count.format(item.pipes_lent) + " with bytes in them" : ""), "number"),
+    value("Spliced", (item) => count.format(item.relays.spliced)),
     value("Handed over", (item) => count.format(item.handed_over_total)),
-    value("Starved, overflowed", (item) => count.format(item.receive_starvations_total) + ", " + count.format(item.cq_overflows_total)),
+    twoLines("Shortages", (item) => count.format(item.receive_starvations_total + item.cq_overflows_total + item.accept_pauses_total),
+      (item) => [[item.receive_starvations_total, "buffers"], [item.cq_overflows_total, "completions"], [item.accept_pauses_total, "accepts"]]
+        .filter(([n]) => n > 0).map(([n, what]) => what + GAP + count.format(n)).join(", "), "number"),
   ]);
 
   // ---- The whole ----
