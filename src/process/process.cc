@@ -338,13 +338,18 @@ void Process::CutSessions(uint32_t command) {
 
 // What ends with this process, as a container does, may be started again at once, and would take over from the process that serves now.
 void Process::Linger() {
-  listening_.LetGo();  // a socket that only this process had open would let clients wait for nobody
-  takeover_socket_.reset();
   Log(LogLevel::kInfo, "lingering until SIGTERM: another process serves");
+  ShutDownLog();
+  // All that the other process has, too, as the end of this one would: a connection ends only when nobody has it open any more, and at an
+  // address that only we had open clients would wait for nobody.
+  auto kept = static_cast<unsigned>(signals_.get());
+  close_range(STDERR_FILENO + 1, kept - 1, 0);
+  close_range(kept + 1, ~0u, 0);
   pollfd file{signals_.get(), POLLIN, 0};
   for (int signal = 0; signal != SIGTERM && signal != SIGINT; signal = ReadSignal())
     while (poll(&file, 1, -1) < 0) {
     }
+  _exit(kExitClean);
 }
 
 void Process::ShutDown() {

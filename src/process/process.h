@@ -68,7 +68,7 @@ class Process {
   void EndUpgrade();
   void Drain();
   void ShowLife();
-  void Linger();
+  [[noreturn]] void Linger();
   bool WaitForWorkers(TimePoint deadline, bool leave_on_signal);
   void CutSessions(uint32_t command);
   void ShutDown();

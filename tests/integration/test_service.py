@@ -236,10 +236,15 @@ def test_one_that_lingers_stays_until_it_is_told_to_end(own, launch, tmp_path):
     ping(client, length=3000)
     assert old.running() and len(os.listdir(f"/proc/{old.pid}/task")) <= 2  # the main thread and the log's
     assert not any(target.startswith("socket:") for target in links(f"/proc/{old.pid}/fd"))
+    other = own(connect(settings["listeners"][0]["listen"]))
+    ping(other)
+    client.close()
+    wait_until(lambda: server.active == 1, "an end reaches the server, though the old process had the connection as well")
     old.signal(signal.SIGHUP)  # means nothing to it
     old.signal(signal.SIGTERM)
     assert old.wait() == 0
-    ping(client, length=3000)
+    ping(other, length=3000)
+    other.close()
     assert new.running() and not new.log_lines("draining")
     new.signal(signal.SIGTERM)  # nobody has taken over from it: an end like any other
     assert new.wait() == 0
