@@ -329,8 +329,8 @@ def test_it_says_that_nobody_answers_and_recovers(own, ringmain, terminal):
     shown = screen.wait_text(f"nothing listens at {address}")
     assert re.match(r"no answer for \d+\.\ds: ", shown[2]) and screen.style("no answer").fg == "red"
     assert shown[5].startswith("front")
-    error = printer.until(lambda one: "error" in one)
-    assert error["admin"] == address and "nothing listens" in error["error"]
+    error = printer.until(lambda one: "nothing listens" in one.get("error", ""))
+    assert error["admin"] == address
 
     again = ringmain(settings)
     ping(own(connect(again.address)))
