@@ -165,7 +165,7 @@ int Main(int argc, char** argv) {
   run->footer(
       "An ADDR is 127.0.0.1:8080, [::1]:8080 or unix:/run/x.sock; port 0 picks a free one. A server may be a host name, too, such as "
       "db.example.org:5432, which is looked up again and again. SIGTERM and SIGINT drain, a "
-      "second one exits; SIGHUP reloads FILE.\n"
+      "second one exits; SIGHUP reloads FILE; SIGUSR1 opens log files anew.\n"
       "Examples:\n"
       "  ringmain run --listen 0.0.0.0:8080 --to 10.0.0.1:7001,10.0.0.2:7001\n"
       "  ringmain run --listen '[::]:8080' --to unix:/run/backend.sock --admin 127.0.0.1:0\n"

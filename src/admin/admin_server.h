@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "base/socket_address.h"
 #include "config/config.h"
+#include "metrics/access_record.h"
 #include "metrics/board.h"
 #include "metrics/session_list.h"
 #include "upstream/upstream.h"
@@ -90,6 +91,7 @@ struct AdminView {
   std::function<std::shared_ptr<const Layout>()> layout;  // the one that holds now
   const PerWorker<WorkerCells>* workers = nullptr;
   const ReloadCells* reloads = nullptr;
+  const AccessLogCells* access_log = nullptr;
   std::string config_file;  // empty: there is none
   std::string features;     // kernel features in use, as logged at start
   std::chrono::system_clock::time_point start_time;

@@ -255,6 +255,14 @@ void AddReloads(const ReloadCells& reloads, Families& families) {
             {}, static_cast<double>(reloads.last_success_epoch.value()) / 1000);
 }
 
+void AddAccessLog(const AccessLogCells& log, const PerWorker<WorkerCells>& workers, Families& families) {
+  auto& lines = AddCounter(families, "ringmain_access_log_lines_total", "Lines of the access log, by what became of them.");
+  AddSample(lines, {{"result", "written"}}, log.written.value());
+  AddSample(lines, {{"result", "queue_full"}}, Sum(workers, [](const WorkerCells& c) { return c.access_log_dropped.value(); }));
+  AddSample(lines, {{"result", "write_failed"}}, log.failed.value());
+  AddSample(lines, {{"result", "over_rate"}}, log.over_rate.value());
+}
+
 void AddProcess(const AdminView& view, const Layout& layout, Families& families) {
   AddSample(AddGauge(families, "ringmain_build_info", "1; the version is a label."), {{"version", RINGMAIN_VERSION}},
             1);
@@ -285,6 +293,7 @@ std::string RenderMetrics(const AdminView& view) {
   AddNames(*layout, families);
   AddWorkers(*view.workers, families);
   AddReloads(*view.reloads, families);
+  AddAccessLog(*view.access_log, *view.workers, families);
   AddProcess(view, *layout, families);
   std::vector<MetricFamily> list(std::make_move_iterator(families.begin()), std::make_move_iterator(families.end()));
   std::ostringstream out;

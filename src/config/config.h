@@ -37,6 +37,7 @@ enum class DnsType : uint8_t {
   kSrv,  // then A and AAAA of each host that the records name
 };
 enum class LogFormat { kText, kJson };
+enum class AccessLogTarget { kStdout, kJournald, kFile };
 enum class LogLevel { kTrace, kDebug, kInfo, kWarn, kError };
 
 // The names used in YAML, in metrics and in the status, e.g. "round_robin".
@@ -228,13 +229,27 @@ struct ListenerConfig {
   BandwidthConfig bandwidth;
   ProxyProtocolConfig proxy_protocol;
   SocketOptions socket;                 // of listening sockets and clients
+  bool access_log = true;               // its sessions are in the access log, if there is one
   bool operator==(const ListenerConfig&) const = default;
 };
 
 struct LogConfig {
   LogLevel level = LogLevel::kInfo;
   LogFormat format = LogFormat::kText;
+  std::string file;  // empty: standard error
   bool operator==(const LogConfig&) const = default;
+};
+
+// A line for each session.
+struct AccessLogConfig {
+  AccessLogTarget to = AccessLogTarget::kStdout;
+  std::string path;  // of kFile
+  LogFormat format = LogFormat::kText;
+  uint32_t sample_percent = 100;  // of the sessions
+  std::optional<RateConfig> max_rate;  // of lines
+  bool at_start = false;   // a line when it begins, too
+  milliseconds every{0};   // a line so often while it goes on; 0 is off
+  bool operator==(const AccessLogConfig&) const = default;
 };
 
 struct LimitsConfig {
@@ -288,6 +303,7 @@ struct Config {
   SocketAddress admin_listen;       // kDefaultAdminAddress unless configured; never unix
   std::optional<SocketAddress> metrics_listen;
   LogConfig log;
+  std::optional<AccessLogConfig> access_log;
   LimitsConfig limits;
   DrainConfig drain;
   ReloadConfig reload;

@@ -78,6 +78,12 @@ std::string Text(const std::vector<SocketAddress>& values) {
   });
 }
 
+std::string Text(const AccessLogConfig& value) {
+  std::string to = value.to == AccessLogTarget::kStdout ? "stdout" : value.to == AccessLogTarget::kJournald ? "journald" : value.path;
+  return absl::StrCat(to, " ", std::string(ToString(value.format)), " sample ", FormatPercent(value.sample_percent), " max_rate ",
+                      value.max_rate.has_value() ? Text(*value.max_rate) : "off", " at_start ", Text(value.at_start), " every ",
+                      Text(value.every));
+}
 std::string Text(uint8_t value) { return absl::StrCat(static_cast<uint32_t>(value)); }
 
 class Differences {
@@ -176,6 +182,7 @@ void CompareListeners(const ListenerConfig& before, const ListenerConfig& after,
   compare_rates("bandwidth.per_session.", before.bandwidth.per_session, after.bandwidth.per_session);
   CompareSockets(before.socket, after.socket, /*listens=*/true, differences);
   differences.Compare("proxy_protocol", before.proxy_protocol, after.proxy_protocol);
+  differences.Compare("access_log", before.access_log, after.access_log);
   differences.In("");
 }
 
@@ -263,6 +270,9 @@ void CompareProcess(const Config& before, const Config& after, Differences& diff
   differences.Compare("metrics.listen:", before.metrics_listen, after.metrics_listen, "off");
   differences.Compare("log.level:", before.log.level, after.log.level);
   differences.Compare("log.format:", before.log.format, after.log.format);
+  auto log_to = [](const Config& config) { return config.log.file.empty() ? "stderr" : config.log.file; };
+  differences.Compare("log.to:", std::string(log_to(before)), std::string(log_to(after)));
+  differences.Compare("access_log:", before.access_log, after.access_log, "off");
   differences.Compare("limits.max_connections:", before.limits.max_connections, after.limits.max_connections, "auto");
   differences.CompareSizes("limits.buffer_per_direction:", before.limits.buffer_per_direction_bytes,
                            after.limits.buffer_per_direction_bytes);

@@ -17,6 +17,9 @@ constexpr uint64_t kMaxBuffer = 64 << 20;
 constexpr uint64_t kMinMemory = 1 << 20;
 constexpr uint64_t kMaxMemory = 64ull << 40;
 constexpr microseconds kMaxBusyPoll = seconds(1);
+constexpr std::string_view kStdout = "stdout";
+constexpr std::string_view kStderr = "stderr";
+constexpr std::string_view kJournald = "journald";
 // sun_path has 108 bytes (man 7 unix), and a process binds its socket under a longer name first.
 constexpr size_t kMaxTakeoverPath = 96;
 
@@ -30,6 +33,7 @@ Config SchemaReader::Read(const YAML::Node& root) {
   if (const Value* value = map.Find("admin")) ReadAdmin(*value);
   if (const Value* value = map.Find("metrics")) ReadMetrics(*value);
   if (const Value* value = map.Find("log")) ReadLog(*value);
+  if (const Value* value = map.Find("access_log")) ReadAccessLog(*value);
   if (const Value* value = map.Find("limits")) ReadLimits(*value);
   if (const Value* value = map.Find("drain")) ReadDrain(*value);
   if (const Value* value = map.Find("reload")) ReadReload(*value);
@@ -67,7 +71,37 @@ void SchemaReader::ReadLog(const Value& section) {
   MapReader map(section, errors_);
   map.Choice("level", kLogLevelNames, &config_.log.level);
   map.Choice("format", kLogFormatNames, &config_.log.format);
+  if (const Value* value = map.Find("to"); value != nullptr && CheckScalar(*value, errors_) && value->text() != kStderr) {
+    config_.log.file = value->text();
+    if (!config_.log.file.starts_with('/'))
+      errors_.Add(value->place, absl::StrCat("to: ", Quote(value->text()), " is neither stderr nor an absolute path"));
+  }
   map.Finish();
+}
+
+void SchemaReader::ReadAccessLog(const Value& section) {
+  if (section.node.IsScalar() && section.text() == kOff) return;
+  MapReader map(section, errors_);
+  AccessLogConfig log;
+  if (const Value* value = map.Find("to", Need::kRequired); value != nullptr && CheckScalar(*value, errors_)) {
+    if (value->text() == kStdout) {
+      log.to = AccessLogTarget::kStdout;
+    } else if (value->text() == kJournald) {
+      log.to = AccessLogTarget::kJournald;
+    } else {
+      log.to = AccessLogTarget::kFile;
+      log.path = value->text();
+      if (!log.path.starts_with('/'))
+        errors_.Add(value->place, absl::StrCat("to: ", Quote(value->text()), " is none of stdout, journald and an absolute path"));
+    }
+  }
+  map.Choice("format", kLogFormatNames, &log.format);
+  map.Percent("sample", 1, 100, &log.sample_percent);
+  map.RateOr(kOff, "max_rate", &log.max_rate);
+  map.Choice("at_start", kOnOffNames, &log.at_start);
+  map.TimeOrOff("every", seconds(1), hours(24 * 365), &log.every);
+  map.Finish();
+  config_.access_log = std::move(log);
 }
 
 void SchemaReader::ReadLimits(const Value& section) {

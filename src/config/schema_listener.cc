@@ -46,6 +46,7 @@ void SchemaReader::ReadListener(const Value& item) {
       errors_.Add(value->place, "socket: keepalive_interval and keepalive_count mean nothing while keepalive is off");
   }
   ReadProxyProtocol(map, listener.proxy_protocol);
+  map.Choice("access_log", kOnOffNames, &listener.access_log);
   map.Finish();
   config_.listeners.push_back(std::move(listener));
 }

@@ -52,6 +52,7 @@ class SchemaReader {
   void ReadAdmin(const Value& section);
   void ReadMetrics(const Value& section);
   void ReadLog(const Value& section);
+  void ReadAccessLog(const Value& section);
   void ReadLimits(const Value& section);
   void ReadDrain(const Value& section);
   void ReadReload(const Value& section);

@@ -8,19 +8,6 @@
 namespace ringmain {
 namespace {
 
-std::string FormatTime(std::chrono::system_clock::time_point time) {
-  auto since_epoch = std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch());
-  auto whole_seconds = std::chrono::floor<std::chrono::seconds>(since_epoch);
-  time_t unix_time = whole_seconds.count();
-  tm utc{};
-  gmtime_r(&unix_time, &utc);
-  char date[32];
-  size_t length = std::strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
-  char fraction[16];
-  std::snprintf(fraction, sizeof(fraction), ".%03dZ", static_cast<int>((since_epoch - whole_seconds).count()));
-  return std::string(date, length) + fraction;
-}
-
 // So that a message is one line and a terminal obeys none of it. Also the C1 controls, which are two bytes in UTF-8
 // (0xc2 0x80 to 0x9f).
 void AppendEscaped(std::string_view message, std::string& line) {
@@ -43,6 +30,19 @@ void AppendEscaped(std::string_view message, std::string& line) {
 }
 
 }  // namespace
+
+std::string FormatTime(std::chrono::system_clock::time_point time) {
+  auto since_epoch = std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch());
+  auto whole_seconds = std::chrono::floor<std::chrono::seconds>(since_epoch);
+  time_t unix_time = whole_seconds.count();
+  tm utc{};
+  gmtime_r(&unix_time, &utc);
+  char date[32];
+  size_t length = std::strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%S", &utc);
+  char fraction[16];
+  std::snprintf(fraction, sizeof(fraction), ".%03dZ", static_cast<int>((since_epoch - whole_seconds).count()));
+  return std::string(date, length) + fraction;
+}
 
 std::string FormatLine(LogFormat format, std::chrono::system_clock::time_point time, LogLevel level,
                        std::string_view message) {

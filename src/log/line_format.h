@@ -14,4 +14,7 @@ namespace ringmain {
 std::string FormatLine(LogFormat format, std::chrono::system_clock::time_point time, LogLevel level,
                        std::string_view message);
 
+// `2026-01-02T03:04:05.678Z`, cut to milliseconds.
+std::string FormatTime(std::chrono::system_clock::time_point time);
+
 }  // namespace ringmain

@@ -1,6 +1,6 @@
 // Logs: set-up, and a limiter for messages that a peer can cause at will. The only place that knows spdlog.
 //
-// Lines go to standard error through a bounded queue and one background thread; a full queue drops the oldest line, so
+// Lines go to standard error, or to a file, through a bounded queue and one background thread; a full queue drops the oldest line, so
 // a caller never waits. Use: Log(LogLevel::kInfo, "listening name=", name, " address=", address).
 #pragma once
 
@@ -10,17 +10,22 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/unique_fd.h"
 #include "config/config.h"
 
 namespace ringmain {
 
 // Call once before other threads start; until then lines go straight to standard error. The background thread has all
-// signals blocked, so the caller may block its own afterwards. REQUIRES: not set up, or shut down since.
+// signals blocked, so the caller may block its own afterwards. Throws std::exception, if there is no thread or OpenLog fails. REQUIRES: not
+// set up, or shut down since.
 void SetUpLog(const LogConfig& config);
-// Another level and format, from the next line on. Any thread.
-void ChangeLog(const LogConfig& config);
+// The file of `config`, to be added to, made if it is not there; of standard error a copy. Errors: it cannot be opened; one line that names it.
+absl::StatusOr<UniqueFd> OpenLog(const LogConfig& config);
+// Another level and format, and another place to write to, from the next line on. One thread at a time.
+void ChangeLog(const LogConfig& config, UniqueFd opened);
 // Writes what is queued and ends the background thread. Later lines go straight to standard error. REQUIRES: no other
 // thread logs.
 void ShutDownLog();

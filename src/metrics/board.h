@@ -66,6 +66,7 @@ struct WorkerCells {
   Counter accept_pauses;        // times accepting stopped for want of file descriptors or memory
   Gauge accept_paused;          // 1 while it is stopped
   Counter handed_over;          // accepted clients passed to another worker
+  Counter access_log_dropped;   // lines that the access log has not, since they came faster than they are written
   Gauge buffers;                // receive buffers that exist
   Gauge buffers_held;           // of those, held by sessions whose receiver is slow
   Gauge buffer_bytes;           // memory of all buffers that exist

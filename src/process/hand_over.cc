@@ -49,7 +49,8 @@ FrozenRoute ToFrozen(const ListenerRoute& route, std::optional<uint16_t> server)
           whole(route.side_idle_timeouts[0]),
           whole(route.side_idle_timeouts[1]),
           whole(route.max_lifetime),
-          route.lifetime_jitter_percent};
+          route.lifetime_jitter_percent,
+          route.access_log};
 }
 
 }  // namespace
@@ -160,6 +161,7 @@ absl::Status Process::PassSessions(Channel& channel) {
   topology_.Freeze(process, Clock::now());
   overrides_.Freeze(process);
   FreezeNames(process);
+  process.access_log = Freeze(access_log_cells_);
   for (size_t i = 0; i < worker_cells_.size(); ++i) process.workers.push_back(Freeze(worker_cells_[i]));
   std::vector<int> files;
   std::map<std::pair<const ListenerRoute*, std::optional<uint16_t>>, size_t> routes;

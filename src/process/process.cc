@@ -29,7 +29,7 @@ constexpr Duration kCutTimeout = seconds(2);
 UniqueFd TakeSignals() {
   sigset_t set;
   sigemptyset(&set);
-  for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, signal);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
   return UniqueFd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
@@ -158,6 +158,7 @@ absl::Status Process::StartAdmin() {
   };
   view.workers = &worker_cells_;
   view.reloads = &reload_cells_;
+  view.access_log = &access_log_cells_;
   view.config_file = options_.config_file;
   view.features = features_.ToString();
   view.start_time = start_time_;
@@ -218,6 +219,15 @@ int Process::ReadSignal(bool* forwarded) {
   return static_cast<int>(info.ssi_signo);
 }
 
+// Whoever rotates files has renamed them.
+void Process::ReopenLogs() {
+  absl::StatusOr<UniqueFd> log = OpenLog(config_->log);
+  if (log.ok()) ChangeLog(config_->log, *std::move(log));
+  for (const absl::Status& status : {log.status(), access_logging_.Reopen()})
+    if (!status.ok()) Log(LogLevel::kError, "a log is not opened anew, and goes on where it is: ", std::string(status.message()));
+  Log(LogLevel::kInfo, "logs opened anew");
+}
+
 // Until a signal asks to end, or a successor serves. True if there is something to drain.
 bool Process::Serve() {
   while (true) {
@@ -229,6 +239,9 @@ bool Process::Serve() {
             return true;
           case SIGHUP:
             (void)ReportedReload(/*quiet_if_unchanged=*/false);
+            break;
+          case SIGUSR1:
+            ReopenLogs();
         }
         break;
       case Wake::kRequest:
@@ -297,6 +310,7 @@ bool Process::WaitForWorkers(TimePoint deadline, bool leave_on_signal) {
       // Who stops a whole group of processes sends one to each: what the predecessor got is not a second one.
       bool forwarded = false;
       int signal = ReadSignal(&forwarded);
+      if (signal == SIGUSR1) ReopenLogs();
       if (leave_on_signal && !forwarded && (signal == SIGTERM || signal == SIGINT)) return false;
     }
     if (Clock::now() >= progress) {
@@ -315,12 +329,14 @@ void Process::CutSessions(uint32_t command) {
   WaitForWorkers(Clock::now() + kCutTimeout, false);
   if (workers_.AllFinished()) return;
   Log(LogLevel::kError, "workers did not end in time; exiting anyway");
+  access_logging_.Stop();
   ShutDownLog();
   _exit(kExitClean);
 }
 
 void Process::ShutDown() {
   workers_.Join();
+  access_logging_.Stop();
   requests_.Close();
   health_.reset();
   old_admin_.clear();

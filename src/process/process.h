@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "discovery/discovery.h"
 #include "health/prober.h"
+#include "process/access_logging.h"
 #include "process/config_watch.h"
 #include "process/listen_table.h"
 #include "process/machine.h"
@@ -39,9 +40,9 @@ struct RunOptions {
   bool never_start = false;       // `take_over`, or nothing: not as usual if nobody answers
 };
 
-// Runs the proxy until a signal ends it: SIGTERM and SIGINT drain, a second one exits at once; SIGHUP reloads. Returns an exit code; what went
-// wrong was logged (it sets the log up and shuts it down). REQUIRES: called once, by the main thread, before any other thread exists (it blocks
-// the signals that it waits for).
+// Runs the proxy until a signal ends it: SIGTERM and SIGINT drain, a second one exits at once; SIGHUP reloads, SIGUSR1 opens log files anew.
+// Returns an exit code; what went wrong was logged (it sets the log up and shuts it down). REQUIRES: called once, by the main thread, before any
+// other thread exists (it blocks the signals that it waits for).
 int RunProcess(std::shared_ptr<const Config> config, RunOptions options);
 
 // One per program; the main thread's.
@@ -62,6 +63,7 @@ class Process {
   enum class Wake { kSignal, kFinished, kRequest, kSuccessor, kUpgradeEnded, kFound, kTimeout };
   Wake Wait(std::optional<TimePoint> deadline);
   int ReadSignal(bool* forwarded = nullptr);
+  void ReopenLogs();
   bool Serve();
   void EndUpgrade();
   void Drain();
@@ -75,6 +77,7 @@ class Process {
   struct Prepared {
     std::shared_ptr<const Config> config;
     ListenTable::Plan listening;
+    UniqueFd log;
     bool takeover_socket_changes = false;
     std::unique_ptr<TakeoverSocket> takeover_socket;  // the next one; null: none
   };
@@ -93,8 +96,8 @@ class Process {
   absl::Status PrepareTakeoverSocket(Prepared& prepared);
   void UpdateRoutes(const Topology& before);
   void OpenWorkers(bool thaw);
-  WorkerUpdate BeginUpdate() const;
-  void SetLimits(WorkerUpdate& update) const;
+  WorkerUpdate BeginUpdate();
+  void SetLimits(WorkerUpdate& update);
   std::vector<WorkerUpdate::Acceptance> AcceptancesOf(uint32_t worker) const;
   bool NeedsTicks() const;
   void Tick();
@@ -147,6 +150,7 @@ class Process {
   std::atomic<bool> draining_{false};
   PerWorker<WorkerCells> worker_cells_;
   ReloadCells reload_cells_;
+  AccessLogCells access_log_cells_;
   WorkerShared shared_;
   ListenTable listening_;
   Topology topology_;
@@ -155,6 +159,7 @@ class Process {
   std::vector<std::shared_ptr<void>> old_admin_;
   std::unique_ptr<HealthThread> health_;
   Discovery discovery_;
+  AccessLogging access_logging_{access_log_cells_};
   Workers workers_;
   bool taking_over_ = false;   // workers that start stand still
   bool owns_listening_ = false;  // paths of unix listeners are to be removed at the end

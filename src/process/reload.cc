@@ -168,8 +168,16 @@ absl::Status Process::Prepare(Prepared& prepared) {
   std::vector<std::string> warnings;
   absl::Status status = CheckSockets(config, warnings);
   if (!status.ok()) return status;
+  absl::StatusOr<UniqueFd> log = OpenLog(config.log);
+  if (!log.ok()) return log.status();
+  prepared.log = *std::move(log);
+  status = access_logging_.Prepare(config.access_log);
+  if (!status.ok()) return status;
   absl::StatusOr<ListenTable::Plan> listening = listening_.Prepare(config, workers);
-  if (!listening.ok()) return listening.status();
+  if (!listening.ok()) {
+    access_logging_.Abandon();
+    return listening.status();
+  }
   prepared.listening = *std::move(listening);
   if (!taking_over_) status = admin_ == nullptr ? StartAdmin() : admin_->Prepare(config.admin_listen, config.metrics_listen);
   bool checks = std::any_of(config.upstreams.begin(), config.upstreams.end(),
@@ -181,6 +189,7 @@ absl::Status Process::Prepare(Prepared& prepared) {
     for (const std::string& warning : warnings) Log(LogLevel::kWarn, warning);
     return status;
   }
+  access_logging_.Abandon();
   if (admin_ != nullptr) admin_->Abandon();
   ListenTable::Abandon(prepared.listening);
   return status;
@@ -235,8 +244,10 @@ uint32_t Process::ConnectionsForFiles(const Config& config, uint32_t workers) co
 // ---- What may not ----
 
 void Process::Commit(Prepared prepared) {
+  ChangeLog(prepared.config->log, std::move(prepared.log));
   Topology before = Install(std::move(prepared.config));
   UpdateRoutes(before);
+  access_logging_.EndUnused();
   TakeListening(std::move(prepared.listening));
   OpenWorkers(/*thaw=*/false);
   if (prepared.takeover_socket_changes) takeover_socket_ = std::move(prepared.takeover_socket);
@@ -252,7 +263,7 @@ void Process::TakeListening(ListenTable::Plan plan) {
 // All but the workers and what is listened on; what there was before is still in use by them.
 Topology Process::Install(std::shared_ptr<const Config> config) {
   config_ = std::move(config);
-  ChangeLog(config_->log);
+  access_logging_.Commit();
   workers_.Commit();
   if (!taking_over_)
     for (std::shared_ptr<void>& server : admin_->Commit()) old_admin_.push_back(std::move(server));
@@ -290,17 +301,18 @@ void Process::OpenWorkers(bool thaw) {
   health_->Check(topology_.ProbeTargets());
 }
 
-WorkerUpdate Process::BeginUpdate() const {
+WorkerUpdate Process::BeginUpdate() {
   WorkerUpdate update;
   SetLimits(update);
   return update;
 }
 
-void Process::SetLimits(WorkerUpdate& update) const {
+void Process::SetLimits(WorkerUpdate& update) {
   Worker::Options options = WorkerOptions(*config_);
   update.high_water = options.high_water;
   update.buffer_bytes = options.buffers.max_bytes;
   update.busy_poll = options.busy_poll;
+  update.access_log = access_logging_.use(worker_cells_.size());
 }
 
 std::vector<WorkerUpdate::Acceptance> Process::AcceptancesOf(uint32_t worker) const {

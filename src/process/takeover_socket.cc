@@ -76,7 +76,8 @@ std::optional<Channel> TakeoverSocket::Accept() {
   if (!fd.valid()) return std::nullopt;
   Channel channel(std::move(fd));
   if (channel.peer_is_trusted()) return channel;
-  Log(LogLevel::kWarn, "takeover refused: another user asked for it");
+  if (std::optional<uint64_t> more = refused_.Admit(Clock::now()))
+    Log(LogLevel::kWarn, "takeover refused: another user asked for it not_logged=", *more);
   return std::nullopt;
 }
 

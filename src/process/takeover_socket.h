@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "base/unique_fd.h"
+#include "log/log.h"
 #include "takeover/channel.h"
 
 namespace ringmain {
@@ -40,6 +41,7 @@ class TakeoverSocket {
   // What the path named then.
   dev_t device_ = 0;
   ino_t inode_ = 0;
+  LogLimiter refused_;
 };
 
 // A channel to the process that answers at `path`. Errors: NotFound if there is none.

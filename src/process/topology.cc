@@ -220,6 +220,7 @@ std::unique_ptr<ListenerRoute> Topology::RouteOf(const ListenerEntry& listener, 
   route->side_idle_timeouts = {listener.config.client_idle_timeout, listener.config.server_idle_timeout};
   route->max_lifetime = listener.config.max_lifetime;
   route->lifetime_jitter_percent = listener.config.lifetime_jitter_percent;
+  route->access_log = listener.config.access_log;
   route->proxy_protocol = listener.config.proxy_protocol;
   route->send_proxy_protocol = upstream->config().send_proxy_protocol;
   route->connect_timeout = upstream->config().connect_timeout;
@@ -374,6 +375,7 @@ std::unique_ptr<ListenerRoute> Topology::MakeAdoptedRoute(const FrozenRoute& fro
   route->max_lifetime = frozen.max_lifetime;
   route->lifetime_jitter_percent = frozen.lifetime_jitter_percent;
   route->keepalive = frozen.keepalive;
+  route->access_log = frozen.access_log;
   return route;
 }
 

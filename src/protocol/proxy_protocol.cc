@@ -31,9 +31,13 @@ constexpr uint8_t kTcpOverIpv6 = 0x21;
 constexpr uint8_t kUnixStream = 0x31;
 constexpr size_t kUnixBytes = 108;
 
+constexpr uint8_t kTlvAuthority = 0x02;
 constexpr uint8_t kTlvCrc32c = 0x03;
 constexpr uint8_t kTlvNoop = 0x04;
+constexpr uint8_t kTlvSsl = 0x20;
+constexpr uint8_t kTlvSslVersion = 0x21;  // within that one, which has fixed fields of kSslFixed bytes first
 constexpr size_t kTlvFixed = 3;
+constexpr size_t kSslFixed = 1 + 4;
 
 using Result = ParsedProxyHeader::Result;
 
@@ -228,6 +232,17 @@ ParsedProxyHeader ParseV2(std::string_view bytes) {
   return read;
 }
 
+// The value of the first TLV of that type; empty if there is none.
+std::string_view FindTlv(std::string_view tlvs, uint8_t type) {
+  while (tlvs.size() >= kTlvFixed) {
+    size_t length = Big(tlvs.substr(1, 2));
+    if (length > tlvs.size() - kTlvFixed) break;
+    if (static_cast<uint8_t>(tlvs[0]) == type) return tlvs.substr(kTlvFixed, length);
+    tlvs.remove_prefix(kTlvFixed + length);
+  }
+  return {};
+}
+
 // ---- Composing ----
 
 std::string ComposeV1(const ProxyHeader& header) {
@@ -301,6 +316,13 @@ std::string ComposeProxyHeader(const ProxyHeader& header) {
   RINGMAIN_CHECK(header.source.has_value() == header.destination.has_value() &&
                  (!header.source.has_value() || header.source->family() == header.destination->family()));
   return header.version == 1 ? ComposeV1(header) : ComposeV2(header);
+}
+
+std::string_view AuthorityOf(const ProxyHeader& header) { return FindTlv(header.tlvs, kTlvAuthority); }
+
+std::string_view TlsVersionOf(const ProxyHeader& header) {
+  std::string_view ssl = FindTlv(header.tlvs, kTlvSsl);
+  return ssl.size() < kSslFixed ? std::string_view() : FindTlv(ssl.substr(kSslFixed), kTlvSslVersion);
 }
 
 uint32_t Crc32c(std::string_view bytes, uint32_t before) {

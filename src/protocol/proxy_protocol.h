@@ -59,6 +59,11 @@ ParsedProxyHeader ParseProxyHeader(std::span<const char> bytes);
 // 2 gets a CRC32C of its own. REQUIRES: `tlvs` are such as ParseProxyHeader gives, and no more than 65,000 bytes.
 std::string ComposeProxyHeader(const ProxyHeader& header);
 
+// The host name that the client asked the sender for (PP2_TYPE_AUTHORITY; of TLS its SNI), and the version of TLS that the client speaks with
+// it (PP2_SUBTYPE_SSL_VERSION); empty if the header does not say. Parts of `header.tlvs`, as they came: they may hold any bytes.
+std::string_view AuthorityOf(const ProxyHeader& header);
+std::string_view TlsVersionOf(const ProxyHeader& header);
+
 // CRC32C (Castagnoli), as RFC 3720 has it. `before` is that of what comes before.
 uint32_t Crc32c(std::string_view bytes, uint32_t before = 0);
 

@@ -27,6 +27,16 @@ constexpr bool IsCut(CloseReason reason) {
 
 }  // namespace
 
+void Sessions::CloseAll(CloseReason reason) {
+  pool_.ForEach([&](Session& session) { Close(session, reason); });
+}
+
+void Sessions::CloseThoseOf(const Server& server, CloseReason reason) {
+  pool_.ForEach([&](Session& session) {
+    if (session.has_server && &session.route->upstream->server(session.server()) == &server) Close(session, reason);
+  });
+}
+
 void Sessions::Close(Session& session, CloseReason reason) {
   if (session.state == SessionState::kClosing) return;
   if (session.state == SessionState::kEstablished)
@@ -38,7 +48,7 @@ void Sessions::Close(Session& session, CloseReason reason) {
   for (const Relay& relay : session.relays) session.reset |= relay.starved();  // bytes in the socket that are lost
   timers_.Cancel(session);
   starved_.Remove(session);
-  if (session.waiting.linked) LeaveQueue(session);
+  if (session.waiting.linked) EndWait(session, io_.Now());
   if (session.connect_armed) io_.Cancel({Op::kConnect, session.generation, session.index});
   for (Relay& relay : session.relays) relay.Stop();
   FinishClose(session);
@@ -49,6 +59,7 @@ void Sessions::FinishClose(Session& session) {
   // Bytes also get lost after Close: a receive may bring some before its end.
   for (const Relay& relay : session.relays) session.reset |= relay.discarded() > 0;
   if (IsCut(session.reason) && !session.reset) session.reset = HasUnread(session);
+  if (access_log_.has_value()) LogEnd(session);
   for (int fd : {session.client_fd, session.server_fd}) {
     if (fd < 0) continue;
     if (session.passed) io_.EndForAll(fd, session.reset);

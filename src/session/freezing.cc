@@ -37,6 +37,7 @@ void Sessions::GiveUpConnect(Session& session) {
   io_.Close(std::exchange(session.server_fd, -1));
   ReleaseServer(session);
   --session.tries;
+  if (session.connects < UINT8_MAX) --session.connects;
 }
 
 void Sessions::Save(const std::function<void(const FrozenSession&, const Route&, std::optional<uint16_t> server)>& take) {
@@ -64,6 +65,12 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     if (!frozen.established && session.connecting_since != session.accepted_at) frozen.connecting_since = session.connecting_since;
     if (session.has_header) SaveHeader(session, frozen);
     frozen.lead = session.lead;
+    frozen.first_byte_at = session.first_byte_at;
+    frozen.connects = session.connects;
+    frozen.connect_us = session.connect_us;
+    frozen.queued_ms = session.queued_ms;
+    if (auto logged = logged_.find(session.index); logged != logged_.end() && logged->second.peer.has_value())
+      frozen.peer = logged->second.peer->ToString();
     for (size_t i = 0; i < session.relays.size(); ++i) {
       frozen.relays[i] = session.relays[i].Save();
       const Session::Swept& swept = session.swept[i];
@@ -86,9 +93,7 @@ void Sessions::SaveHeader(Session& session, FrozenSession& frozen) {
     frozen.check_at = session.deadline();
     frozen.header = client.bytes;
   } else {
-    ProxyHeader header = client.header;
-    header.version = 2;
-    frozen.header = ComposeProxyHeader(header);
+    frozen.header = ComposeProxyHeader(client.header);
   }
 }
 
@@ -122,6 +127,10 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   session.leave_at = frozen.leave_at;
   session.connecting_since = frozen.connecting_since.value_or(frozen.accepted_at);
   session.lead = frozen.lead;
+  session.first_byte_at = frozen.first_byte_at;
+  session.connects = frozen.connects;
+  session.connect_us = frozen.connect_us;
+  session.queued_ms = frozen.queued_ms;
   if (frozen.reading_header || !frozen.header.empty()) RestoreHeader(session, frozen);
   session.relay(Direction::kToServer).SetSource(frozen.client_fd);
   session.relay(Direction::kToClient).SetSink(frozen.client_fd);
@@ -156,6 +165,10 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
     ScheduleTimer(session, io_.Now());
   else if (frozen.reading_header)
     timers_.Schedule(session, frozen.check_at);
+  if (IsLogged(session)) {
+    absl::StatusOr<SocketAddress> peer = SocketAddress::Parse(frozen.peer);
+    BeginLogging(session, peer.ok() ? std::optional(*peer) : std::nullopt, io_.Now());
+  }
   return whole;
 }
 
@@ -186,6 +199,7 @@ void Sessions::LetGo() {
     for (Relay& relay : session.relays) relay.Discard();
     DropHeader(session);
     EndBandwidth(session);
+    logged_.erase(session.index);
     Route& route = *session.route;
     route.listener_cells->active.Add(-1);
     cells_.sessions.Add(-1);

@@ -27,7 +27,7 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
       poll_first_ = !completion.socket_nonempty;
       readable_ = completion.socket_nonempty;
       Enqueue(completion.buffer);
-      return RelayEvent::kNone;
+      return received_ == static_cast<uint32_t>(completion.result) ? RelayEvent::kFirstBytes : RelayEvent::kNone;
     }
     env_->buffers.Release(completion.buffer);
   }

@@ -58,6 +58,7 @@ struct RelayEnv {
 
 enum class RelayEvent : uint8_t {
   kNone,
+  kFirstBytes,   // the first bytes of the source have come
   kSourceEnded,  // the source sent its last byte (FIN)
   kSourceReset,  // the source is gone: reset, timed out, or broken on its sending side
   kSinkFailed,   // the sink takes no more bytes

@@ -51,6 +51,7 @@ struct Route {
   uint32_t lifetime_jitter_percent = 0;          // of max_lifetime; each session's own is shorter by up to so much
   ProxyProtocolConfig proxy_protocol;  // from clients
   ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
+  bool access_log = true;          // its sessions are in the access log, if there is one
   uint32_t sessions = 0;           // that use it; changes
   bool retired = false;            // another has taken its place, or it came from elsewhere; changes
 };
@@ -61,6 +62,14 @@ inline constexpr uint32_t kNoClientSource = UINT32_MAX;
 // Where in a span over which sessions are spread one has its place: of 2^32. Multiples of the golden ratio spread evenly however many there
 // are (Knuth, The Art of Computer Programming 3, section 6.4).
 inline uint64_t PlaceInSpan(uint64_t number) { return (number * 0x9e3779b97f4a7c15) >> 32; }
+
+// Which lines the access log is to have.
+struct AccessLogRules {
+  uint64_t sampled = uint64_t{1} << 32;  // of 2^32 sessions; all lines of a session are written, or none
+  bool at_start = false;
+  Duration every{};  // while a session goes on; zero is off
+  bool operator==(const AccessLogRules&) const = default;
+};
 
 // What a client's PROXY protocol header says, or what is there of it. Of sessions that have, or may have, one; Sessions keeps them apart.
 struct ClientHeader {
@@ -98,6 +107,9 @@ struct Session : TimerWheel::Timer {
   TimePoint check_at = TimePoint::max();  // established: when it is next looked whether bytes have been moved, if that matters
   TimePoint last_byte_at{};   // when a sweep last found that bytes had come from either side; at first, when it was opened,
                               // then when its server was connected
+  TimePoint first_byte_at{};  // when the first byte from the server came; the epoch: none has
+  uint32_t connect_us = 0;    // that the connect to its server took, microseconds; 0: none is connected
+  uint32_t queued_ms = 0;     // that it has waited for room on a server, in all
 
   // Written per message.
   std::array<Relay, 2> relays;  // by Direction
@@ -138,6 +150,7 @@ struct Session : TimerWheel::Timer {
   uint64_t quiet_bytes = 0;               // bytes moved until the last check
   std::array<RelayEvent, 2> lost_events{};  // while `server_lost`: how the server ended, by Direction
   uint8_t quiet_checks = 0;               // checks in a row that saw no byte
+  uint8_t connects = 0;      // begun, to all servers it has tried in its life; no more than 255 are counted
 
   uint16_t server() const { return tried[tries - 1u]; }  // REQUIRES: tries > 0
   // No server is connected yet, or not any more.

@@ -32,6 +32,7 @@ void Sessions::Open(int client, Route& route, uint32_t client_source) {
   session.relay(Direction::kToServer).SetSource(client);
   session.relay(Direction::kToClient).SetSink(client);
   Touch(session);
+  if (access_log_.has_value()) LogStart(session);
   if (route.proxy_protocol.accept == ProxyProtocolAccept::kOff || !ExpectHeader(session)) StartConnect(session, CloseReason::kNoServer);
 }
 
@@ -105,16 +106,6 @@ void Sessions::PumpAll() {
   FeedStarved();
 }
 
-void Sessions::CloseAll(CloseReason reason) {
-  pool_.ForEach([&](Session& session) { Close(session, reason); });
-}
-
-void Sessions::CloseThoseOf(const Server& server, CloseReason reason) {
-  pool_.ForEach([&](Session& session) {
-    if (session.has_server && &session.route->upstream->server(session.server()) == &server) Close(session, reason);
-  });
-}
-
 void Sessions::SetHighWater(uint32_t bytes) { env_.high_water = std::max(bytes, 2 * env_.buffers.buffer_bytes() + 1); }
 
 std::optional<TimePoint> Sessions::NextWakeUp() const {
@@ -122,6 +113,7 @@ std::optional<TimePoint> Sessions::NextWakeUp() const {
   std::optional<TimePoint> next = timers_.NextWakeUp();
   if (std::optional<TimePoint> at = bandwidth_timers_.NextWakeUp()) next = std::min(next.value_or(*at), *at);
   if (!lively_.empty()) next = std::min(next.value_or(sweep_at_), sweep_at_);
+  if (log_walk_.has_value() && size() > 0) next = std::min(next.value_or(log_walk_->step_at), log_walk_->step_at);
   if (idle_walk_.has_value() && size() > 0) next = std::min(next.value_or(idle_walk_->step_at), idle_walk_->step_at);
   return next;
 }
@@ -131,6 +123,7 @@ void Sessions::RunTimers(TimePoint now) {
   if (!lively_.empty() && now >= sweep_at_) Sweep(now);
   if (idle_walk_.has_value() && now >= idle_walk_->step_at) CloseDueIdle(now);
   while (TimerWheel::Timer* timer = bandwidth_timers_.PopDue(now)) Touch(static_cast<SessionBandwidth&>(*timer).session);
+  if (log_walk_.has_value() && now >= log_walk_->step_at) LogRunning(now);
   while (TimerWheel::Timer* timer = timers_.PopDue(now)) OnTimer(static_cast<Session&>(*timer), now);
 }
 
@@ -186,6 +179,8 @@ void Sessions::ConnectTo(Session& session, uint16_t server, TimePoint now) {
   session.has_server = true;
   session.connect_timed_out = false;
   session.connect_started_at = now;
+  session.connect_us = 0;
+  if (session.connects < UINT8_MAX) ++session.connects;
   RetryBudget* budget = session.route->upstream->retry_budget();
   if (budget != nullptr && session.tries == 1 && session.lost_reason == CloseReason::kError) budget->OnFirstConnect();
   ConnectFromNextSource(session, now);
@@ -326,6 +321,7 @@ void Sessions::Establish(Session& session) {
   if (!route.upstream->counts_early_ends()) route.upstream->Succeeded(session.server(), now);
   session.state = SessionState::kEstablished;
   session.last_byte_at = now;
+  session.connect_us = static_cast<uint32_t>(std::clamp<int64_t>((now - session.connect_started_at) / microseconds(1), 1, UINT32_MAX));
   for (Session::Swept& swept : session.swept) swept.active_at = CoarseTime(now);
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);
@@ -352,12 +348,17 @@ void Sessions::ReleaseServer(Session& session) {
 // ---- Ends of streams ----
 
 void Sessions::OnRelayEvent(Session& session, Direction direction, RelayEvent event) {
+  if (event == RelayEvent::kFirstBytes) {
+    if (direction == Direction::kToClient) NoteFirstByte(session);
+    event = RelayEvent::kNone;
+  }
   if (!DealWithLostServer(session, direction, event)) ActOn(session, direction, event);
 }
 
 void Sessions::ActOn(Session& session, Direction direction, RelayEvent event) {
   switch (event) {
     case RelayEvent::kNone:
+    case RelayEvent::kFirstBytes:
       return;
     case RelayEvent::kSourceEnded:
       OnSourceEnded(session, direction, /*reset=*/false);

@@ -27,6 +27,7 @@
 #include "base/intrusive_list.h"
 #include "base/slot_pool.h"
 #include "base/timer_wheel.h"
+#include "metrics/access_record.h"
 #include "metrics/session_list.h"
 #include "session/session.h"
 #include "uring/io.h"
@@ -53,6 +54,8 @@ class SessionObserver {
   virtual Route* CurrentRoute(Route& retired) = 0;
   // The session is closed for its PROXY protocol header: `why` is what is wrong with it. `client` is whom the connection comes from.
   virtual void OnHeaderRefused(const Route& route, const std::optional<SocketAddress>& client, std::string_view why) = 0;
+  // The access log is to have this.
+  virtual void OnLogged(AccessRecord record) = 0;
   // No file descriptor was free for a server's side.
   virtual void OnOutOfFiles() = 0;
   // The session goes on elsewhere; as OnClosed for the route.
@@ -123,6 +126,8 @@ class Sessions {
   void CloseIdle(Duration over);
   // The limits have changed, or end: what sessions owe by them is forgotten, and those that are held back go on.
   void ForgetBandwidth(const Bandwidth& limits);
+  // What OnLogged is told from now on; none: nothing. Sessions that are there already are no exception, but for a line at their start.
+  void SetAccessLog(const std::optional<AccessLogRules>& rules);
   // What a direction may hold from now on: so much, but more than two buffers at least.
   void SetHighWater(uint32_t bytes);
 
@@ -170,6 +175,8 @@ class Sessions {
   void Establish(Session& session);
   void ReleaseServer(Session& session);
   void GiveUpConnect(Session& session);
+  void NoteFirstByte(Session& session);
+  void EndWait(Session& session, TimePoint now);
   bool MayRetry(const Route& route, TimePoint now);
   void NoteFailure(const Session& session, TimePoint now);
   void NoteUse(const Session& session);
@@ -208,6 +215,17 @@ class Sessions {
   void EndBandwidth(Session& session);
   static void SaveBandwidth(const Session& session, FrozenSession& frozen);
   void RestoreBandwidth(Session& session, const FrozenSession& frozen);
+
+  struct Logged {
+    std::optional<SocketAddress> peer;  // once it has closed its connection, nobody can tell any more
+    TimePoint next_at = TimePoint::max();  // of the lines that it has while it goes on
+  };
+  bool IsLogged(const Session& session) const;
+  void BeginLogging(Session& session, std::optional<SocketAddress> peer, TimePoint now);
+  void LogStart(Session& session);
+  void LogEnd(Session& session);
+  void LogRunning(TimePoint now);
+  AccessRecord Record(const Session& session, AccessEvent event, TimePoint now);
 
   void CloseDueIdle(TimePoint now);
   bool Idle(const Session& session, TimePoint now) const;
@@ -253,6 +271,14 @@ class Sessions {
     uint32_t slot = 0;  // the next to look at
   };
   std::optional<IdleWalk> idle_walk_;
+  std::optional<AccessLogRules> access_log_;
+  std::unordered_map<uint32_t, Logged> logged_;  // by session index; only while `access_log_`
+  struct LogWalk {
+    TimePoint step_at;
+    uint32_t slot = 0;   // the next to look at
+    bool first = true;  // the round in which sessions that were there before the log are found
+  };
+  std::optional<LogWalk> log_walk_;  // while there is something to look for
 };
 
 }  // namespace ringmain

@@ -42,11 +42,19 @@ void VisitWorker(Cells& cells, Visit visit) {
   visit("accept_pauses", cells.accept_pauses);
   visit("handed_over", cells.handed_over);
   visit("spliced_bytes", cells.spliced_bytes);
+  visit("access_log_dropped", cells.access_log_dropped);
 }
 
 template <typename Cells, typename Visit>
 void VisitLookups(Cells& cells, Visit visit) {
   for (size_t i = 0; i < kLookupResults; ++i) visit("lookups_" + std::string(kLookupResultNames[i]), cells.ended[i]);
+}
+
+template <typename Cells, typename Visit>
+void VisitAccessLog(Cells& cells, Visit visit) {
+  visit("written", cells.written);
+  visit("failed", cells.failed);
+  visit("over_rate", cells.over_rate);
 }
 
 // What the other version does not count is left out.
@@ -119,6 +127,12 @@ FrozenName Freeze(const NameMetrics& metrics) {
   return frozen;
 }
 
+FrozenCounters Freeze(const AccessLogCells& cells) {
+  FrozenCounters frozen;
+  VisitAccessLog(cells, AddingTo(frozen));
+  return frozen;
+}
+
 void Add(const FrozenListener& frozen, ListenerCells& cells) {
   VisitListener(cells, TakingFrom(frozen.counters));
   TakeFrom(frozen.duration, cells.duration);
@@ -143,5 +157,7 @@ void Add(const FrozenWorker& frozen, WorkerCells& cells) {
   VisitWorker(cells, TakingFrom(frozen.counters));
   TakeFrom(frozen.loop_turn, cells.loop_turn);
 }
+
+void Add(const FrozenCounters& frozen, AccessLogCells& cells) { VisitAccessLog(cells, TakingFrom(frozen)); }
 
 }  // namespace ringmain

@@ -85,6 +85,7 @@ Json ToJson(const FrozenRoute& route) {
                              std::pair("server_idle_timeout_ms", route.server_idle_timeout),
                              std::pair("max_lifetime_ms", route.max_lifetime)})
     if (value.count() != 0) json[name] = value.count();
+  if (!route.access_log) json["access_log"] = false;
   if (route.lifetime_jitter_percent != 0) json["lifetime_jitter_percent"] = route.lifetime_jitter_percent;
   return json;
 }
@@ -124,6 +125,11 @@ Json ToJson(const FrozenProcess::Entry& entry) {
                       {"optional", session.header_optional}};
   if (session.lead > 0) json["lead"] = session.lead;
   if (session.bandwidth != FrozenSession().bandwidth) json["bandwidth"] = {ToJson(session.bandwidth[0]), ToJson(session.bandwidth[1])};
+  if (session.first_byte_at != TimePoint()) json["first_byte_at"] = Nanoseconds(session.first_byte_at);
+  if (!session.peer.empty()) json["peer"] = Binary(session.peer);
+  for (auto [name, value] : {std::pair("connects", uint32_t{session.connects}), std::pair("connect_us", session.connect_us),
+                             std::pair("queued_ms", session.queued_ms)})
+    if (value > 0) json[name] = value;
   if (session.kept_alive) json["kept_alive"] = true;
   if (session.passed) json["passed"] = true;
   if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
@@ -255,6 +261,7 @@ void Read(const Json& json, FrozenRoute& route) {
                              std::pair("server_idle_timeout_ms", &route.server_idle_timeout),
                              std::pair("max_lifetime_ms", &route.max_lifetime)})
     if (auto found = json.find(name); found != json.end()) *value = milliseconds(Number<int64_t>(*found));
+  route.access_log = json.value("access_log", true);
   if (auto found = json.find("lifetime_jitter_percent"); found != json.end())
     route.lifetime_jitter_percent = std::min(Number<uint32_t>(*found), 100u);
 }
@@ -325,6 +332,11 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   if (!to_server.discarding && session.lead > to_server.sent + to_server.bytes.size()) throw Malformed{"less is queued than a header"};
   if (auto bandwidth = json.find("bandwidth"); bandwidth != json.end())
     for (size_t i = 0; i < session.bandwidth.size(); ++i) Read(bandwidth->at(i), session.bandwidth[i]);
+  if (auto first = json.find("first_byte_at"); first != json.end()) session.first_byte_at = Time(*first);
+  if (auto peer = json.find("peer"); peer != json.end()) session.peer = ReadBinary(*peer);
+  if (auto connects = json.find("connects"); connects != json.end()) session.connects = Number<uint8_t>(*connects);
+  if (auto took = json.find("connect_us"); took != json.end()) session.connect_us = Number<uint32_t>(*took);
+  if (auto queued = json.find("queued_ms"); queued != json.end()) session.queued_ms = Number<uint32_t>(*queued);
   session.reset = json.value("reset", false);
   session.kept_alive = json.value("kept_alive", false);
   session.passed = json.value("passed", false);
@@ -366,9 +378,11 @@ void CheckReferences(const FrozenProcess& process, size_t files) {
 }  // namespace
 
 std::string Encode(const FrozenProcess& process) {
-  return ToCbor({{"listeners", ToJson(process.listeners)}, {"upstreams", ToJson(process.upstreams)},
-                 {"workers", ToJson(process.workers)},     {"routes", ToJson(process.routes)},
-                 {"sessions", ToJson(process.sessions)}});
+  Json json = {{"listeners", ToJson(process.listeners)}, {"upstreams", ToJson(process.upstreams)},
+               {"workers", ToJson(process.workers)},     {"routes", ToJson(process.routes)},
+               {"sessions", ToJson(process.sessions)}};
+  if (!process.access_log.empty()) json["access_log"] = process.access_log;
+  return ToCbor(json);
 }
 
 absl::StatusOr<FrozenProcess> DecodeProcess(std::string_view bytes, size_t fds) {
@@ -381,6 +395,7 @@ absl::StatusOr<FrozenProcess> DecodeProcess(std::string_view bytes, size_t fds) 
     Read(json->at("workers"), process.workers);
     Read(json->at("routes"), process.routes);
     Read(json->at("sessions"), process.sessions);
+    if (auto log = json->find("access_log"); log != json->end()) process.access_log = ReadCounters(*log);
     CheckReferences(process, fds);
     return process;
   } catch (const Json::exception& error) {

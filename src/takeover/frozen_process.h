@@ -92,12 +92,14 @@ struct FrozenRoute {
   milliseconds server_idle_timeout{};
   milliseconds max_lifetime{};
   uint32_t lifetime_jitter_percent = 0;
+  bool access_log = true;
 };
 
 struct FrozenProcess {
   std::vector<FrozenListener> listeners;
   std::vector<FrozenUpstream> upstreams;
   std::vector<FrozenWorker> workers;
+  FrozenCounters access_log;
   std::vector<FrozenRoute> routes;
   struct Entry {
     size_t route = 0;  // index in routes

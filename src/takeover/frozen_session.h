@@ -57,6 +57,7 @@ struct FrozenSession {
   int server_fd = -1;  // if established
   TimePoint accepted_at{};
   TimePoint last_byte_at{};
+  TimePoint first_byte_at{};  // when the first byte from the server came; the epoch: none has, or it is not known
   TimePoint leave_at = TimePoint::max();
   TimePoint queued_at = TimePoint::max();  // since when it waits for room on a server, if it does
   std::optional<TimePoint> connecting_since;  // none: `accepted_at`
@@ -65,6 +66,11 @@ struct FrozenSession {
   uint64_t quiet_bytes = 0;
   uint8_t quiet_checks = 0;
   TimePoint check_at = TimePoint::max();
+  // For the access log. Another version may not tell: 0 or empty.
+  std::string peer;  // whom the client's connection comes from
+  uint8_t connects = 0;
+  uint32_t connect_us = 0;
+  uint32_t queued_ms = 0;
   std::array<FrozenRelay, 2> relays;  // by Direction
   std::array<FrozenBandwidth, 2> bandwidth;  // by Direction
 };

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/unique_fd.h"
+#include "log/access_log.h"
 #include "log/log.h"
 #include "metrics/board.h"
 #include "session/session.h"
@@ -74,6 +75,12 @@ struct ListenerRoute : Route {
 };
 static_assert(SourceTable::kNone == kNoClientSource);
 
+// What a worker writes to the access log, and where; the process owns it.
+struct AccessLogUse {
+  AccessLog* log = nullptr;
+  AccessLogRules rules;
+};
+
 // A session as it passes from one worker to another.
 struct SavedSession {
   FrozenSession session;
@@ -115,6 +122,7 @@ struct WorkerUpdate {
   uint32_t high_water = 0;
   uint64_t buffer_bytes = 0;  // of all the worker's buffers
   Duration busy_poll{};
+  std::optional<AccessLogUse> access_log;  // from now on; none: off
   std::promise<void> done;
 };
 

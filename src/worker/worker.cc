@@ -206,6 +206,8 @@ void Worker::Carry(WorkerUpdate& update) {
   sessions_->SetHighWater(update.high_water);
   io_->buffers().SetMaxBytes(update.buffer_bytes);
   busy_poll_ = update.busy_poll;
+  access_log_ = update.access_log.has_value() ? update.access_log->log : nullptr;
+  sessions_->SetAccessLog(update.access_log.has_value() ? std::optional(update.access_log->rules) : std::nullopt);
   CarryTakeover(update);
 }
 
@@ -365,6 +367,10 @@ Route* Worker::CurrentRoute(Route& retired) {
   auto found = listeners_.find(static_cast<ListenerRoute&>(retired).shared->number);
   drop_routes_ = true;
   return found != listeners_.end() ? found->second.route.get() : nullptr;
+}
+
+void Worker::OnLogged(AccessRecord record) {
+  if (!access_log_->Offer(options_.id, std::move(record))) cells_.access_log_dropped.Add();
 }
 
 void Worker::OnOutOfFiles() { PauseAccepting(EMFILE); }

@@ -167,6 +167,7 @@ class Worker final : private SessionObserver {
   void OnTurnInQueue(uint32_t worker) override;
   Route* CurrentRoute(Route& retired) override;
   void OnHeaderRefused(const Route& route, const std::optional<SocketAddress>& client, std::string_view why) override;
+  void OnLogged(AccessRecord record) override;
   void OnOutOfFiles() override;
   void OnLetGo(Route& route) override;
   void OnSourceLeft(Route& route, uint32_t source) override;
@@ -195,6 +196,7 @@ class Worker final : private SessionObserver {
   uint32_t leaving_ = 0;  // acceptors
   std::unique_ptr<WorkerUpdate> carried_;  // carried out, but for sockets that are still being left
   Duration busy_poll_;
+  AccessLog* access_log_ = nullptr;  // null: off
   std::deque<WaitingClient> waiting_;
   bool accepting_ = true;
   bool paused_ = false;

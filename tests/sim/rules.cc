@@ -58,6 +58,11 @@ void Rules::OnClosed(CloseReason reason) {
   SimSession* session = world_.io().last_closed();
   if (!report.Expect(session != nullptr && !session->closed, "OnClosed without a session that has just closed")) return;
   session->closed = true;
+  if (world_.options().access_log.has_value()) {
+    report.Expect(session->lines_at_end == 1 && session->reason_told == reason, "closed, with ", session->lines_at_end,
+                  " lines of the access log, for ", std::string(ToString(session->reason_told)));
+    report.Expect(session->lines_at_start == (world_.options().access_log->at_start ? 1 : 0), session->lines_at_start, " lines at the start");
+  }
   report.Expect(session->client->closed, "the client's socket is not closed");
   const SimSocket* server = session->server;
   if (server != nullptr) report.Expect(server->closed, "the server's socket is not closed");
@@ -115,6 +120,48 @@ void Rules::OnClosed(CloseReason reason) {
       report.Expect(Refuses(reason), "closed for ", std::string(ToString(reason)));
       CheckRefused(*session, reason);
   }
+}
+
+// ---- The access log ----
+
+// As it is told: the session is as it was then.
+void Rules::OnLogged(const AccessRecord& record) {
+  Report& report = world_.report();
+  std::deque<SimSession>& sessions = world_.io().sessions();
+  report.Trace("logged: ", std::string(ToString(record.event)), " of session ", record.number);
+  if (!report.Expect(record.number > 0 && record.number <= sessions.size(), "no session has number ", record.number)) return;
+  SimSession& session = sessions[record.number - 1];
+  report.Expect(session.lines_at_end == 0 && !session.closed, "a line after the end of session ", record.number);
+  if (record.event == AccessEvent::kStart) ++session.lines_at_start;
+  if (record.event != AccessEvent::kEnd) return;
+  ++session.lines_at_end;
+  session.reason_told = record.reason;
+  CheckLogged(session, record);
+}
+
+void Rules::CheckLogged(const SimSession& session, const AccessRecord& record) {
+  Report& report = world_.report();
+  const SimSocket& client = *session.client;
+  const SimSocket* server = session.established ? session.server : nullptr;
+  report.Expect(record.at == world_.io().now() && record.accepted_at == session.opened_at, "the times of session ", record.number);
+  const ProxyHeader& header = client.header;
+  // What comes while it closes is not looked into.
+  bool read = (session.closing ? session.client_handled : client.received_handled) >= client.stripped;
+  bool told = read && (header.source.has_value() || !header.tlvs.empty() || header.checksum);
+  std::string peer = absl::StrCat("10.0.0.2:", client.fd);
+  report.Expect(record.client.has_value() && record.client->ToString() == (told && header.source.has_value() ? header.source->ToString() : peer),
+                "the client of session ", record.number);
+  report.Expect(record.proxy.version == (told ? header.version : 0), "the header of session ", record.number, " is told as version ",
+                uint32_t{record.proxy.version});
+  if (told)
+    report.Expect(record.proxy.from.has_value() && record.proxy.from->ToString() == peer && record.proxy.destination == header.destination,
+                  "the header of session ", record.number);
+  std::array<uint64_t, 2> bytes{server == nullptr ? 0 : server->sent_handled - server->lead_handled(), client.sent_handled};
+  report.Expect(record.bytes == bytes, "the bytes of session ", record.number, " are told as ", record.bytes[0], " and ", record.bytes[1]);
+  report.Expect(record.connect.has_value() == session.established, "the connect of session ", record.number);
+  std::optional<Duration> first_byte;
+  if (session.first_byte_at.has_value()) first_byte = *session.first_byte_at - session.opened_at;
+  report.Expect(record.first_byte == first_byte, "the first byte of session ", record.number);
 }
 
 // ---- Why sessions close ----

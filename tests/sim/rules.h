@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "metrics/access_record.h"
 #include "metrics/reasons.h"
 #include "metrics/session_list.h"
 #include "sim_socket.h"
@@ -25,6 +26,7 @@ class Rules {
   void OnClosed(CloseReason reason);
   void OnConnectFailed(size_t server, ConnectFailure failure);
   void OnBandwidthChanged();
+  void OnLogged(const AccessRecord& record);
 
   // ---- When to look ----
 
@@ -61,6 +63,7 @@ class Rules {
   void CheckRefused(const SimSession& session, CloseReason reason);
   void CheckHeaderRefused(const SimSession& session, CloseReason reason);
 
+  void CheckLogged(const SimSession& session, const AccessRecord& record);
   uint64_t Queued(const SimSocket& source, const SimSocket* sink) const;
   Duration QuietLimit(const SimSession& session) const;
   void CheckSideTimer(const SimSession& session, Direction direction, TimePoint now);

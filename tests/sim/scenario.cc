@@ -244,6 +244,11 @@ Scenario MakeScenario(uint64_t seed) {
   if (random.OneIn(4)) driver.close_all_at = random.Below(3000);
   if (random.OneIn(8)) driver.close_idle_at = random.Below(3000);
   if (random.OneIn(2)) driver.freeze_one_in = static_cast<uint32_t>(random.Between(5, 500));
+  if (random.OneIn(2)) {
+    scenario.world.access_log.emplace();
+    scenario.world.access_log->at_start = random.OneIn(2);
+    if (random.OneIn(2)) scenario.world.access_log->every = SomeTime(random, 1, 3000);
+  }
   scenario.world.pool_grows = driver.freeze_one_in > 0 || proxied;
   return scenario;
 }

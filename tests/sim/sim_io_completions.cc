@@ -41,6 +41,7 @@ void SimIo::NoteByte(const SimSocket& source) {
 void SimIo::OnReceiveHandled(SimSocket& socket, int result) {
   SimSession& session = *socket.session;
   if (result > 0) {
+    if (!socket.is_client && socket.received_handled == 0 && !session.closing) session.first_byte_at = now_;
     socket.received_handled += static_cast<uint64_t>(result);
     if (!session.closing) session.last_received_at = now_;
   } else if (result == 0) {

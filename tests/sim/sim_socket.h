@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "metrics/reasons.h"
 #include "protocol/proxy_protocol.h"
 #include "uring/io.h"
 
@@ -189,10 +190,15 @@ struct SimSession {
   TimePoint client_ended_at{};  // once client->eof_handled
   TimePoint last_byte_at{};     // handled; or when it was established
   std::array<TimePoint, 2> side_active_at{};  // the same of either side's stream: bytes that came, or were passed on; by Direction
+  std::optional<TimePoint> first_byte_at;  // from the server, handled
   TimePoint last_received_at{};  // handled; or when it was established
   TimePoint undecided_until{};  // whether its server is to be replaced may not have been known before
   TimePoint half_closed_at{};   // once a direction is known to be over
   bool half_closed = false;
+  // Lines of the access log, and the reason that the last one gave.
+  uint32_t lines_at_start = 0;
+  uint32_t lines_at_end = 0;
+  CloseReason reason_told = CloseReason::kError;
 
   SimSocket* other(const SimSocket& socket) const { return &socket == client ? server : client; }
   // Which place of the other side's stream comes after so many bytes that were sent to `sink`.

@@ -159,8 +159,15 @@ void World::CloseIdle(Duration over) {
   sessions_->CloseIdle(over);
 }
 
+void World::SetAccessLog(const std::optional<AccessLogRules>& rules) {
+  later_log_ = rules;
+  sessions_->SetAccessLog(rules);
+}
+
 std::unique_ptr<Sessions> World::NewSessions() {
-  return std::make_unique<Sessions>(io_, pool_, options_.high_water, worker_cells_, *this, options_.direct_turn_bytes);
+  auto sessions = std::make_unique<Sessions>(io_, pool_, options_.high_water, worker_cells_, *this, options_.direct_turn_bytes);
+  sessions->SetAccessLog(later_log_.has_value() ? later_log_ : options_.access_log);
+  return sessions;
 }
 
 void World::Freeze() {
@@ -278,6 +285,11 @@ void World::SetServerUp(size_t server, bool up) {
 }
 
 void World::OnClosed(Route&, CloseReason reason, Duration) { rules_.OnClosed(reason); }
+
+void World::OnLogged(AccessRecord record) {
+  rules_.OnLogged(record);
+  logged_.push_back(std::move(record));
+}
 
 uint32_t World::NewClientSource() { return *client_sources_.insert(next_client_source_++).first; }
 

@@ -46,6 +46,7 @@ struct WorldOptions {
   std::array<ByteRates, 2> bandwidth;  // by Direction
   ProxyProtocolConfig proxy_protocol;
   ProxyProtocolSend send_proxy_protocol = ProxyProtocolSend::kOff;
+  std::optional<AccessLogRules> access_log;  // of all sessions, from the beginning
   std::function<PeerScript(size_t server)> server_script = [](size_t) { return PeerScript(); };
   std::function<int()> open_result = [] { return 0; };
   std::function<bool(const std::string& source)> has_source = [](const std::string&) { return true; };
@@ -70,6 +71,9 @@ class World final : public SessionObserver {
   void Flush();
   void CloseAll(CloseReason reason);
   void CloseIdle(Duration over);
+  // As a reload may; the rule that every session has its line holds for that of the options only.
+  void SetAccessLog(const std::optional<AccessLogRules>& rules);
+  void LeaveOutOfLog() { route_.access_log = false; }
   // Sessions stand still once sessions().settled(); then they go on here, or in another Sessions, as in another worker.
   void Freeze();
   void Thaw();
@@ -105,6 +109,7 @@ class World final : public SessionObserver {
   // Clients are not among those who may send a header, and must.
   bool RefusesUntrusted() const;
   Rules& rules() { return rules_; }
+  const std::vector<AccessRecord>& logged() const { return logged_; }
 
   void OnClosed(Route& route, CloseReason reason, Duration lifetime) override;
   void OnConnectFailed(const Route& route, uint16_t server, ConnectFailure failure, int error) override;
@@ -115,6 +120,7 @@ class World final : public SessionObserver {
   void OnHeaderRefused(const Route&, const std::optional<SocketAddress>&, std::string_view why) override {
     report_.Trace("header refused: ", std::string(why));
   }
+  void OnLogged(AccessRecord record) override;
   void OnOutOfFiles() override {}
   void OnLetGo(Route&) override {}
   void OnSourceLeft(Route& route, uint32_t client_source) override;
@@ -143,12 +149,14 @@ class World final : public SessionObserver {
   std::unique_ptr<Upstream> next_upstream_;  // after KeepServers
   std::unique_ptr<Route> next_route_;
   Route* current_ = &route_;
+  std::optional<AccessLogRules> later_log_;
   std::unique_ptr<Sessions> sessions_;
   TimePoint thawed_at_{};
   std::optional<Duration> close_idle_over_;
   bool health_changed_ = false;
   std::set<uint32_t> client_sources_;  // each session has one of its own
   uint32_t next_client_source_ = 0;
+  std::vector<AccessRecord> logged_;
   Rules rules_{*this};
 };
 

@@ -16,7 +16,7 @@ ALL = {"log", "config", "uring", "upstream", "balance", "metrics", "protocol", "
        "discovery", "takeover", "admin", "sandbox", "top"}
 FOLDERS = {
     "base": set(),
-    "log": {"config"},  # LogConfig
+    "log": {"config", "metrics"},  # LogConfig; AccessRecord
     "config": set(),
     "uring": {"config"},  # SocketOptions
     "upstream": {"config"},

@@ -50,6 +50,7 @@ struct Sample {
     return {.layout = [this] { return layout; },
             .workers = &workers,
             .reloads = &reloads,
+            .access_log = &access_log,
             .config_file = "/etc/ringmain.yaml",
             .features = "multishot defer_taskrun",
             .start_time = std::chrono::system_clock::time_point(std::chrono::milliseconds(1'700'000'000'500)),
@@ -74,6 +75,7 @@ struct Sample {
   std::optional<SocketAddress> metrics;
   PerWorker<WorkerCells> workers{kWorkers};
   ReloadCells reloads;
+  AccessLogCells access_log;
   std::shared_ptr<ListenerMetrics> listener_metrics = std::make_shared<ListenerMetrics>("tunnel", kWorkers);
   std::shared_ptr<UpstreamMetrics> upstream_metrics = std::make_shared<UpstreamMetrics>("echo", kWorkers);
   std::vector<std::shared_ptr<ServerMetrics>> server_metrics;

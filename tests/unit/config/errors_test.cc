@@ -52,9 +52,9 @@ TEST(ErrorsTest, OfTheTopLevel) {
           {"wrokers: 1\n", {"1:1: unknown key 'wrokers'; did you mean 'workers'?"}},
           {"listener: 1\n", {"1:1: unknown key 'listener'; did you mean 'listeners'?"}},
           {"zzz: 1\n",
-           {"1:1: unknown key 'zzz'; known: workers, busy_poll, admin, metrics, log, limits, drain, reload, takeover, listeners, upstreams"}},
+           {"1:1: unknown key 'zzz'; known: workers, busy_poll, admin, metrics, log, access_log, limits, drain, reload, takeover, listeners, upstreams"}},
           {"zzz:\n",
-           {"1:1: unknown key 'zzz'; known: workers, busy_poll, admin, metrics, log, limits, drain, reload, takeover, listeners, upstreams"}},
+           {"1:1: unknown key 'zzz'; known: workers, busy_poll, admin, metrics, log, access_log, limits, drain, reload, takeover, listeners, upstreams"}},
           {"workers: 1\nworkers: 2\n", {"2:1: duplicate key 'workers'; it is first at line 1, keep one of them"}},
           {"[a, b]: 1\n", {"1:1: a key must be a word, not a list"}},
           {"? { a: b }\n: 1\n", {"1:3: a key must be a word, not a map"}},
@@ -142,7 +142,7 @@ TEST(ErrorsTest, OfListeners) {
           {with("servers: x"),
            {"5:5: unknown key 'servers'; known: name, listen, upstream, max_connections, "
             "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
-            "accept_rate, per_source, bandwidth, socket, proxy_protocol"}},
+            "accept_rate, per_source, bandwidth, socket, proxy_protocol, access_log"}},
           {with("name: m"), {"5:5: duplicate key 'name'; it is first at line 2, keep one of them"}},
           {with("max_connections: 0"), {"5:22: max_connections: '0' is out of range; write 1 to 10000000, or off"}},
           {with("max_connections: many"), {"5:22: max_connections: 'many' is not valid; write a whole number, or off"}},
@@ -377,7 +377,7 @@ TEST(ErrorsTest, AreAllReportedInTheOrderOfTheFile) {
             "dir/a.yaml:8:15: upstream 'v' does not exist; known: u\n"
             "dir/a.yaml:9:5: unknown key 'zzzzzzzzzzzzzzzzzzzz'; known: name, listen, upstream, max_connections, "
             "idle_timeout, half_closed_timeout, client_idle_timeout, server_idle_timeout, max_lifetime, lifetime_jitter, keepalive, backlog, access, "
-            "accept_rate, per_source, bandwidth, socket, proxy_protocol\n"
+            "accept_rate, per_source, bandwidth, socket, proxy_protocol, access_log\n"
             "dir/a.yaml:10:16: keepalive: '0s' is out of range; write 1s to 9h, or off\n"
             "dir/a.yaml:11:10: workers: 'none' is not valid; write a whole number, or auto");
 }
@@ -436,6 +436,30 @@ TEST(ErrorsTest, StopAfterAThousand) {
   std::string message = ErrorsOf(yaml);
   EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 1000);
   EXPECT_TRUE(message.ends_with("\nf: more errors may follow; these are the first 1000 found")) << message;
+}
+
+TEST(ErrorsTest, OfTheAccessLog) {
+  Check(
+      {
+          {"log: { to: ringmain.log }\n", {"1:12: to: 'ringmain.log' is neither stderr nor an absolute path"}},
+          {"access_log: on\n", {"1:13: access_log must be a map of keys, not a single value"}},
+          {"access_log: {}\n", {"1:13: missing key 'to'"}},
+          {"access_log: { to: access.log }\n",
+           {"1:19: to: 'access.log' is none of stdout, journald and an absolute path"}},
+          {"access_log: { to: [/x] }\n", {"1:19: to must be a single value, not a list"}},
+          {"access_log: { to: stdout, file: /x }\n",
+           {"1:27: unknown key 'file'; known: to, format, sample, max_rate, at_start, every"}},
+          {"access_log: { to: stdout, format: csv }\n", {"1:35: format: 'csv' is not known; write text or json"}},
+          {"access_log: { to: stdout, sample: 0% }\n", {"1:35: sample: '0%' is out of range; write 1% to 100%"}},
+          {"access_log: { to: stdout, sample: 0.1 }\n", {"1:35: sample: '0.1' is not valid; write a percentage such as 10%"}},
+          {"access_log: { to: stdout, max_rate: 0/s }\n",
+           {"1:37: max_rate: '0/s' is out of range; write 1/m to 1000000/s, or off"}},
+          {"access_log: { to: stdout, at_start: yes }\n", {"1:37: at_start: 'yes' is not known; write on or off"}},
+          {"access_log: { to: stdout, every: 500ms }\n", {"1:34: every: '500ms' is out of range; write 1s to 8760h, or off"}},
+      },
+      absl::StrCat(kListeners, kUpstreams));
+  EXPECT_EQ(ErrorsOf(absl::StrCat("listeners: [{ name: l, listen: 127.0.0.1:8080, upstream: u, access_log: json }]\n", kUpstreams)),
+            "f:1:73: access_log: 'json' is not known; write on or off");
 }
 
 TEST(ErrorsTest, OfSockets) {

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "config/config.h"
 
 namespace ringmain {
@@ -33,6 +34,8 @@ TEST(LoadTest, HasTheDocumentedDefaults) {
   EXPECT_FALSE(config->metrics_listen.has_value());
   EXPECT_EQ(config->log.level, LogLevel::kInfo);
   EXPECT_EQ(config->log.format, LogFormat::kText);
+  EXPECT_FALSE(config->access_log.has_value());
+  EXPECT_TRUE(config->listeners.at(0).access_log);
   EXPECT_EQ(config->limits.max_connections, std::nullopt);
   EXPECT_EQ(config->limits.buffer_per_direction_bytes, 256u << 10);
   EXPECT_EQ(config->limits.memory_bytes, std::nullopt);
@@ -62,6 +65,19 @@ TEST(LoadTest, HasTheDocumentedDefaults) {
   ASSERT_EQ(upstream.servers.size(), 1u);
   EXPECT_EQ(upstream.servers[0].address.ToString(), "127.0.0.1:7001");
   EXPECT_EQ(upstream.servers[0].weight, 1u);
+}
+
+TEST(LoadTest, ReadsTheAccessLog) {
+  EXPECT_EQ(Load(absl::StrCat("log: { to: stderr }\n", kSmallest))->log.file, "");
+  EXPECT_EQ(Load(absl::StrCat("log: { to: /var/log/r.log }\n", kSmallest))->log.file, "/var/log/r.log");
+  auto log = [](const std::string& yaml) { return Load(absl::StrCat("access_log: ", yaml, "\n", kSmallest))->access_log; };
+  EXPECT_EQ(log("off"), std::nullopt);
+  EXPECT_EQ(log("{ to: stdout }"), AccessLogConfig());
+  AccessLogConfig journal;
+  journal.to = AccessLogTarget::kJournald;
+  EXPECT_EQ(log("{ to: journald }"), journal);
+  AccessLogConfig all{AccessLogTarget::kFile, "/var/log/ringmain/access.log", LogFormat::kJson, 10, RateConfig{60000, 1000}, true, hours(1)};
+  EXPECT_EQ(log("{ to: /var/log/ringmain/access.log, format: json, sample: 10%, max_rate: 1000/s, at_start: on, every: 1h }"), all);
 }
 
 TEST(LoadTest, ReadsEveryKey) {

@@ -126,6 +126,41 @@ TEST_F(LogTest, DropsTheOldestLinesWhenNobodyReadsAndNeverWaits) {
   EXPECT_EQ(std::stoul(lines.back().substr(dropped + 15)) + lines.size() - 1, static_cast<size_t>(kLines));
 }
 
+TEST_F(LogTest, WritesToAFileThatMayBeOpenedAnew) {
+  std::string name = testing::TempDir() + "ringmain-log-XXXXXX";
+  std::filesystem::path directory = mkdtemp(name.data());
+  auto read = [](const std::filesystem::path& file) {
+    std::ifstream stream(file);
+    return Lines({std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()});
+  };
+  LogConfig config;
+  config.file = directory / "log";
+  testing::internal::CaptureStderr();
+  SetUpLog(config);
+  std::vector<std::filesystem::path> files;
+  for (int round = 0; round < 10; ++round) {
+    for (int i = 0; i < 100; ++i) Log(LogLevel::kInfo, "line ", round * 100 + i);
+    files.push_back(directory / ("log." + std::to_string(round)));
+    std::filesystem::rename(config.file, files.back());
+    absl::StatusOr<UniqueFd> opened = OpenLog(config);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    ChangeLog(config, *std::move(opened));
+  }
+  Log(LogLevel::kInfo, "line 1000");
+  ShutDownLog();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  files.push_back(config.file);
+  int next = 0;
+  for (const std::filesystem::path& file : files)
+    for (const std::string& line : read(file)) EXPECT_TRUE(line.ends_with(" info  line " + std::to_string(next++))) << line;
+  EXPECT_EQ(next, 1001);
+
+  config.file = directory / "no" / "log";
+  EXPECT_EQ(OpenLog(config).status().message(), "log.to: " + config.file + ": No such file or directory");
+  EXPECT_THROW(SetUpLog(config), std::exception);
+  std::filesystem::remove_all(directory);
+}
+
 // The `SigBlk` of every thread of this process but this one.
 std::vector<uint64_t> MasksOfOtherThreads() {
   std::vector<uint64_t> masks;

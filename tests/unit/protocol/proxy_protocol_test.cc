@@ -260,6 +260,21 @@ TEST(ProxyProtocol, AChecksumSeesEveryBit) {
   }
 }
 
+TEST(ProxyProtocol, TellsWhatTheClientAskedForAndHowItSpeaks) {
+  ProxyHeader header;
+  EXPECT_EQ(AuthorityOf(header), "");
+  EXPECT_EQ(TlsVersionOf(header), "");
+  header.tlvs = Hex("0100026832" "020006612e74657374" "20000f" "0700000000" "210007544c5376312e33");
+  EXPECT_EQ(AuthorityOf(header), "a.test");
+  EXPECT_EQ(TlsVersionOf(header), "TLSv1.3");
+  header.tlvs = Hex("200004" "07000000");  // too short to hold its own fields
+  EXPECT_EQ(TlsVersionOf(header), "");
+  header.tlvs = Hex("20000a" "0700000000" "210007544c");  // what is within is longer than it
+  EXPECT_EQ(TlsVersionOf(header), "");
+  header.tlvs = Hex("020000" "020001" "61");  // the first counts
+  EXPECT_EQ(AuthorityOf(header), "");
+}
+
 // A CRC32C may stand anywhere among the TLVs.
 TEST(ProxyProtocol, AChecksumInTheMiddle) {
   std::string bytes = V2("2111", absl::StrCat(kIpv4, "03000400000000", "0100026832"));

@@ -130,6 +130,35 @@ TEST(FrozenProcess, LimitsOfListenersComeBack) {
   EXPECT_FALSE(DecodeProcess(Encode(process), 5).ok()) << "no pace has that depth";
 }
 
+TEST(FrozenProcess, WhatTheAccessLogIsToTell) {
+  FrozenProcess process = Sample();
+  process.access_log = {{"written", 5}, {"failed", 1}};
+  process.routes[0].access_log = false;
+  FrozenSession& session = process.sessions[0].session;
+  session.first_byte_at = TimePoint(Duration(123'456'999'999));
+  session.peer = "unix:\xff";
+  session.connects = 3;
+  session.connect_us = 1500;
+  session.queued_ms = 70;
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, process);
+  const FrozenSession& same = decoded->sessions[0].session;
+  EXPECT_EQ(same.first_byte_at, session.first_byte_at);
+  EXPECT_EQ(same.peer, session.peer);
+  EXPECT_EQ(same.connects, 3);
+  EXPECT_EQ(same.connect_us, 1500u);
+  EXPECT_EQ(same.queued_ms, 70u);
+  EXPECT_EQ(decoded->sessions[1].session.first_byte_at, TimePoint());
+  EXPECT_FALSE(decoded->routes[0].access_log);
+  EXPECT_TRUE(decoded->routes[1].access_log);
+  EXPECT_EQ(decoded->access_log, process.access_log);
+  AccessLogCells cells;
+  Add(decoded->access_log, cells);
+  EXPECT_EQ(cells.written.value(), 5u);
+  EXPECT_EQ(Freeze(cells), (FrozenCounters{{"failed", 1}, {"over_rate", 0}, {"written", 5}}));
+}
+
 // They came after version 1, and are told of only where they are set.
 TEST(FrozenProcess, TimeoutsOfOneSideAndOfAge) {
   FrozenProcess process = Sample();
