@@ -117,10 +117,17 @@
     text($("confirm-title"), title);
     text($("confirm-text"), words);
     text($("confirm-yes"), yes);
-    const dialog = $("confirm");
-    dialog.returnValue = "";
-    dialog.showModal();
-    return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }));
+    $("confirm").showModal();
+    return new Promise((resolve) => {
+      decide = resolve;
+    });
+  }
+  let decide = null;
+  function decided(answer) {
+    const resolve = decide;
+    decide = null;
+    if ($("confirm").open) $("confirm").close();
+    if (resolve) resolve(answer);
   }
 
   // Asks for a change, and shows what came of it.
@@ -754,8 +761,9 @@
     if (await confirmed("Drain and exit?", words, "Drain and exit")) act($("drain"), "/api/v1/drain", {}, () => "ringmain drains, and exits then");
   });
   $("message").querySelector("button").addEventListener("click", () => show($("message"), false));
-  $("confirm-yes").addEventListener("click", () => $("confirm").close("yes"));
-  $("confirm-no").addEventListener("click", () => $("confirm").close(""));
+  $("confirm-yes").addEventListener("click", () => decided(true));
+  $("confirm-no").addEventListener("click", () => decided(false));
+  $("confirm").addEventListener("cancel", () => decided(false)); // by the Escape key
   $("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
     token.set($("token").value.trim());
