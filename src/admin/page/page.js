@@ -224,13 +224,13 @@
 
   const samples = []; // {at, toClient, toServer, opened, refused, active}; null where there is no rate
 
-  // The next number of the form 1, 2 or 5 with zeros, in the unit of the format.
+  // The next number of one digit, or 15, with zeros, in the unit of the format.
   function roundUp(most, base) {
     let unit = 1;
     while (base > 1 && most / unit >= 1000) unit *= base;
     const scaled = Math.max(most / unit, base > 1 ? 10 : 1);
     const power = 10 ** Math.floor(Math.log10(scaled));
-    return unit * power * [1, 2, 5, 10].find((step) => step * power >= scaled * 0.9999);
+    return unit * power * [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((step) => step * power >= scaled * 0.9999);
   }
 
   class Chart {
@@ -308,7 +308,7 @@
       if (shown) for (const end of ["x1", "x2"]) this.cursor.setAttribute(end, x(shown));
       this.series.forEach((series, i) => text(this.values[i], shown && shown[series.key] !== null ? this.format(shown[series.key]) : "–"));
       text(this.when, shown && shown === this.picked ? "at " + clock(shown.time) : "now");
-      text(this.most, known.length < 2 ? "" : this.format(top));
+      text(this.most, known.length < 2 ? "" : this.format(top).replace(".0" + GAP, GAP));
       attribute(this.box, "aria-label", `${this.title}: ` + this.series.map((series, i) => `${series.label} ${this.values[i].textContent}`).join(", ")
         + ". Left and right arrow show earlier values.");
     }
