@@ -6,6 +6,8 @@ BUILD_PACKAGES=(g++ meson ninja-build pkg-config cmake liburing-dev libabsl-dev 
   libspdlog-dev prometheus-cpp-dev libcivetweb-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libc-ares-dev
   libgtest-dev)
 TEST_PACKAGES=(python3 python3-pytest python3-yaml python3-jsonschema python3-seccomp python3-pyte docker-compose dnsmasq-base)
+# Of tests that a real Prometheus takes part in; they are left out where it is not there.
+CI_PACKAGES=(prometheus)
 # Of the fuzz targets, which need clang and its runtime.
 FUZZ_PACKAGES=(clang-14 libclang-rt-14-dev)
 # Also of the tests that only the full tier runs.

@@ -84,14 +84,15 @@ int Run(const CLI::App& command, const Options& options, std::vector<std::string
     return UsageError("run: nothing to run; give --config FILE, or --listen ADDR and --to ADDR[,ADDR...]");
   if (!file && !listen) return UsageError("run: --listen ADDR is missing, the address to accept clients on");
   if (!file && !to) return UsageError("run: --to ADDR[,ADDR...] is missing, the servers to forward to");
-  auto config = file ? LoadFile(options.config_file) : FromCommandLine(options.listen, options.to, options.admin);
+  std::string text;
+  auto config = file ? LoadFile(options.config_file, &text) : FromCommandLine(options.listen, options.to, options.admin);
   if (!config.ok()) {
     if (!file) return UsageError(absl::StrCat("run: ", config.status().message()));
     std::cerr << config.status().message() << std::endl;
     return kExitUsage;
   }
   const char* disabled = std::getenv("RINGMAIN_DISABLE");
-  return RunProcess(*std::move(config), {options.config_file, disabled != nullptr ? disabled : "", std::move(arguments),
+  return RunProcess(*std::move(config), {options.config_file, std::move(text), disabled != nullptr ? disabled : "", std::move(arguments),
                                          options.take_over || options.never_start, options.never_start});
 }
 

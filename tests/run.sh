@@ -183,7 +183,7 @@ run_slow() {
 # shellcheck source=deploy/packages.sh
 source "$root/deploy/packages.sh"
 packages=("${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
-[[ $tier == default ]] || packages+=("${FUZZ_PACKAGES[@]}")
+[[ $tier == default ]] || packages+=("${CI_PACKAGES[@]}" "${FUZZ_PACKAGES[@]}")
 [[ $tier != full ]] || packages+=("${MEASURE_PACKAGES[@]}")
 install_missing "${packages[@]}" || {
   echo "0 passed, 1 failed"

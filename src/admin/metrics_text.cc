@@ -1,71 +1,12 @@
-#include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
-#include <deque>
-#include <iterator>
-#include <limits>
 #include <sstream>
-#include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "admin/admin_server.h"
-#include "admin/process_stats.h"
+#include "admin/families.h"
 #include "admin/sum.h"
 
 namespace ringmain {
 namespace {
-
-using prometheus::ClientMetric;
-using prometheus::MetricFamily;
-using prometheus::MetricType;
-using Labels = std::vector<ClientMetric::Label>;
-using Families = std::deque<MetricFamily>;  // references to its elements stay valid while it grows
-
-MetricFamily& AddFamily(Families& families, MetricType type, const char* name, const char* help) {
-  MetricFamily& family = families.emplace_back();
-  family.name = name;
-  family.help = help;
-  family.type = type;
-  return family;
-}
-MetricFamily& AddCounter(Families& families, const char* name, const char* help) {
-  return AddFamily(families, MetricType::Counter, name, help);
-}
-MetricFamily& AddGauge(Families& families, const char* name, const char* help) {
-  return AddFamily(families, MetricType::Gauge, name, help);
-}
-MetricFamily& AddHistogram(Families& families, const char* name, const char* help) {
-  return AddFamily(families, MetricType::Histogram, name, help);
-}
-
-template <typename Number>
-void AddSample(MetricFamily& family, Labels labels, Number value) {
-  ClientMetric& metric = family.metric.emplace_back();
-  metric.label = std::move(labels);
-  (family.type == MetricType::Counter ? metric.counter.value : metric.gauge.value) = static_cast<double>(value);
-}
-
-// A sample whose buckets are the sums over `count` histograms of one type; `of(i)` returns the i-th.
-template <typename Of>
-void AddSample(MetricFamily& family, Labels labels, size_t count, Of of) {
-  using Durations = std::decay_t<decltype(of(0))>;
-  ClientMetric& metric = family.metric.emplace_back();
-  metric.label = std::move(labels);
-  uint64_t cumulative = 0;
-  for (size_t bucket = 0; bucket < Durations::kBuckets; ++bucket) {
-    for (size_t i = 0; i < count; ++i) cumulative += of(i).bucket(bucket);
-    bool last = bucket == Durations::bounds().size();
-    double bound =
-        last ? std::numeric_limits<double>::infinity() : static_cast<double>(Durations::bounds()[bucket]) / 1e9;
-    metric.histogram.bucket.push_back({.cumulative_count = cumulative, .upper_bound = bound});
-  }
-  metric.histogram.sample_count = cumulative;
-  uint64_t sum_ns = 0;
-  for (size_t i = 0; i < count; ++i) sum_ns += of(i).sum_ns();
-  metric.histogram.sample_sum = static_cast<double>(sum_ns) / 1e9;
-}
-
-std::string Word(std::string_view word) { return std::string(word); }
 
 void AddListeners(const Layout& layout, Families& families) {
   auto& total =
@@ -76,6 +17,9 @@ void AddListeners(const Layout& layout, Families& families) {
   auto& bytes = AddCounter(families, "ringmain_bytes_total", "Payload bytes passed on, by direction.");
   auto& duration = AddHistogram(families, "ringmain_connection_duration_seconds",
                                 "Time from accept to close of a session, refused connections not included.");
+  auto& first_byte = AddHistogram(families, "ringmain_first_byte_duration_seconds",
+                                  "Time from accept to the first byte from the server, of sessions that got one.");
+  auto& sizes = AddHistogram(families, "ringmain_connection_bytes", "Payload bytes that ended sessions had passed on, by direction.");
   for (const ListenerLayout& listener : layout.listeners) {
     const PerWorker<ListenerCells>& cells = listener.metrics->cells;
     const ClientMetric::Label name{"listener", listener.metrics->name};
@@ -89,8 +33,11 @@ void AddListeners(const Layout& layout, Families& families) {
       AddSample(bytes, {name, {"direction", Word(kDirectionNames[i])}},
                 Sum(cells, [i](const ListenerCells& c) { return c.bytes[i].value(); }));
     }
-    AddSample(
-        duration, {name}, cells.size(), [&](size_t i) -> const auto& { return cells[i].duration; });
+    AddSample(duration, {name}, cells, &ListenerCells::duration);
+    AddSample(first_byte, {name}, cells, &ListenerCells::first_byte);
+    for (size_t i = 0; i < kDirectionNames.size(); ++i)
+      AddSample(sizes, {name, {"direction", Word(kDirectionNames[i])}}, cells.size(),
+                [&](size_t worker) -> const auto& { return cells[worker].session_bytes[i]; });
   }
 }
 
@@ -106,19 +53,75 @@ void AddBandwidth(const Layout& layout, Families& families) {
   }
 }
 
-void AddSources(const Layout& layout, Families& families) {
-  MetricFamily* sources = nullptr;
-  for (const ListenerLayout& listener : layout.listeners) {
-    if (listener.sources == nullptr) continue;
-    if (sources == nullptr)
-      sources = &AddGauge(families, "ringmain_listener_sources", "Client addresses with open sessions, where per_source counts them.");
-    AddSample(*sources, {{"listener", listener.metrics->name}}, listener.sources().sources);
+// A family that appears with its first sample: few configurations have any.
+class OptionalGauge {
+ public:
+  OptionalGauge(Families& families, const char* name, const char* help) : families_(families), name_(name), help_(help) {}
+  template <typename Number>
+  void Add(Labels labels, Number value) {
+    if (family_ == nullptr) family_ = &AddGauge(families_, name_, help_);
+    AddSample(*family_, std::move(labels), value);
   }
+
+ private:
+  Families& families_;
+  const char* name_;
+  const char* help_;
+  MetricFamily* family_ = nullptr;
+};
+
+void AddListenerLimits(const Layout& layout, Families& families) {
+  OptionalGauge most(families, "ringmain_listener_max_connections", "The max_connections of the listener, where it has one.");
+  OptionalGauge sources(families, "ringmain_listener_sources", "Client addresses with open sessions, where per_source counts them.");
+  for (const ListenerLayout& listener : layout.listeners) {
+    const ClientMetric::Label name{"listener", listener.metrics->name};
+    if (listener.config.max_connections.has_value()) most.Add({name}, *listener.config.max_connections);
+    if (listener.sources != nullptr) sources.Add({name}, listener.sources().sources);
+  }
+}
+
+// Of servers that take new sessions.
+void AddServerLimits(const Layout& layout, Families& families) {
+  OptionalGauge most(families, "ringmain_server_max_connections", "The max_connections of the server, where it has one.");
+  OptionalGauge queue(families, "ringmain_upstream_max_queue", "Clients that may wait for room on a server, where servers have a max_connections.");
+  for (const UpstreamLayout& upstream : layout.upstreams) {
+    const ClientMetric::Label name{"upstream", upstream.metrics->name};
+    if (upstream.upstream->queue() != nullptr) queue.Add({name}, upstream.upstream->config().max_queue);
+    for (const ServerLayout& server : upstream.servers)
+      if (server.config.max_connections.has_value())
+        most.Add({name, {"server", server.metrics->name}}, *server.config.max_connections);
+  }
+}
+
+// Cheap ones, for every server: what of its round trips there is to average, and of retransmits to divide.
+void AddServerSamples(const Layout& layout, Families& families) {
+  auto& round_trip = AddFamily(families, MetricType::Summary, "ringmain_server_sampled_rtt_seconds",
+                               "Smoothed TCP round-trip time to the server, of connections of live sessions sampled now and then.");
+  auto& segments = AddCounter(families, "ringmain_server_sampled_segments_total",
+                              "TCP segments with payload that sampled connections sent to the server, retransmits included.");
+  auto& retransmits =
+      AddCounter(families, "ringmain_server_sampled_retransmits_total", "Retransmits among the sampled TCP segments to the server.");
+  for (const UpstreamLayout& upstream : layout.upstreams)
+    for (const ServerLayout& one : upstream.servers) {
+      const PerWorker<ServerCells>& cells = one.metrics->cells;
+      const Labels labels{{"upstream", upstream.metrics->name}, {"server", one.metrics->name}};
+      ClientMetric& metric = round_trip.metric.emplace_back();
+      metric.label = labels;
+      metric.summary.sample_count = Sum(cells, [](const ServerCells& c) { return c.rtt_samples.value(); });
+      metric.summary.sample_sum = static_cast<double>(Sum(cells, [](const ServerCells& c) { return c.rtt_ns.value(); })) / 1e9;
+      AddSample(segments, labels, Sum(cells, [](const ServerCells& c) { return c.sampled_segments.value(); }));
+      AddSample(retransmits, labels, Sum(cells, [](const ServerCells& c) { return c.sampled_retransmits.value(); }));
+    }
 }
 
 void AddUpstreams(const Layout& layout, Families& families) {
   auto& connect =
       AddHistogram(families, "ringmain_connect_duration_seconds", "Time that successful connects to a server took.");
+  auto& wait = AddHistogram(families, "ringmain_queue_wait_duration_seconds",
+                            "Time that clients waited for room on a server, until they were served or left.");
+  auto& check_duration =
+      AddHistogram(families, "ringmain_health_check_duration_seconds", "Time that health checks took, failed ones included.");
+  auto& weight = AddGauge(families, "ringmain_server_weight", "The weight of the server; 0 if it is to get no new sessions.");
   auto& up =
       AddGauge(families, "ringmain_server_up", "1 if the server may be chosen, 0 if health checks found it down.");
   auto& active =
@@ -136,9 +139,9 @@ void AddUpstreams(const Layout& layout, Families& families) {
   for (const UpstreamLayout& upstream : layout.upstreams) {
     const UpstreamMetrics& metrics = *upstream.metrics;
     const ClientMetric::Label name{"upstream", metrics.name};
-    AddSample(
-        connect, {name},
-        metrics.cells.size(), [&](size_t i) -> const auto& { return metrics.cells[i].connect_duration; });
+    AddSample(connect, {name}, metrics.cells, &UpstreamCells::connect_duration);
+    AddSample(wait, {name}, metrics.cells, &UpstreamCells::queue_wait);
+    AddSample(check_duration, {name}, 1, [&](size_t) -> const auto& { return metrics.health_check_duration; });
     const std::shared_ptr<ConnectQueue>& queue = upstream.upstream->queue();
     AddSample(queued, {name}, queue != nullptr ? queue->waiting() : 0);
     AddSample(panic, {name}, upstream.upstream->Panics(now));
@@ -151,6 +154,7 @@ void AddUpstreams(const Layout& layout, Families& families) {
         more.push_back({label, Word(value)});
         return more;
       };
+      AddSample(weight, labels, one.draining || one.config.state != ServerState::kEnabled ? 0 : one.config.weight);
       AddSample(up, labels, one.server->up());
       AddSample(active, labels, one.server->active());
       AddSample(ejected, labels, one.server->ejected(now));
@@ -184,95 +188,6 @@ void AddNames(const Layout& layout, Families& families) {
     }
 }
 
-template <typename Cell>
-struct WorkerMetric {
-  const char* name;
-  const char* help;
-  Cell WorkerCells::*cell;
-};
-constexpr WorkerMetric<Gauge> kWorkerGauges[] = {
-    {"ringmain_worker_sessions", "Open sessions of the worker.", &WorkerCells::sessions},
-    {"ringmain_worker_accept_paused", "1 while the worker accepts nothing for want of file descriptors or memory.",
-     &WorkerCells::accept_paused},
-    {"ringmain_worker_buffers", "Receive buffers that exist.", &WorkerCells::buffers},
-    {"ringmain_worker_buffers_held", "Receive buffers held by sessions whose receiver is slow.",
-     &WorkerCells::buffers_held},
-    {"ringmain_worker_buffer_bytes", "Memory of all buffers that exist.", &WorkerCells::buffer_bytes},
-    {"ringmain_worker_pipes", "Kernel pipes that exist, for bulk.", &WorkerCells::pipes},
-    {"ringmain_worker_pipes_lent", "Kernel pipes that hold bytes for slow receivers.", &WorkerCells::pipes_lent},
-};
-constexpr WorkerMetric<Counter> kWorkerCounters[] = {
-    {"ringmain_worker_completions_total", "Completion queue entries reaped.", &WorkerCells::completions},
-    {"ringmain_worker_enters_total", "Calls of io_uring_enter.", &WorkerCells::enters},
-    {"ringmain_worker_cq_overflows_total", "Loop turns that found the completion queue overflowed.",
-     &WorkerCells::cq_overflows},
-    {"ringmain_worker_spliced_bytes_total", "Payload bytes moved through kernel pipes, without a copy.",
-     &WorkerCells::spliced_bytes},
-    {"ringmain_worker_receive_starvations_total", "Receives that ended because no buffer was free.",
-     &WorkerCells::receive_starvations},
-    {"ringmain_worker_accept_pauses_total", "Times accepting stopped for want of file descriptors or memory.",
-     &WorkerCells::accept_pauses},
-    {"ringmain_worker_handed_over_total", "Accepted connections passed to a worker with fewer sessions.",
-     &WorkerCells::handed_over},
-};
-
-void AddWorkers(const PerWorker<WorkerCells>& workers, Families& families) {
-  auto label = [](size_t worker) { return Labels{{"worker", absl::StrCat(worker)}}; };
-  for (const auto& metric : kWorkerGauges) {
-    auto& family = AddGauge(families, metric.name, metric.help);
-    for (size_t i = 0; i < workers.size(); ++i)
-      AddSample(family, label(i), (workers[i].*metric.cell).value());
-  }
-  for (const auto& metric : kWorkerCounters) {
-    auto& family = AddCounter(families, metric.name, metric.help);
-    for (size_t i = 0; i < workers.size(); ++i)
-      AddSample(family, label(i), (workers[i].*metric.cell).value());
-  }
-  auto& relays = AddGauge(families, "ringmain_worker_relays",
-                          "Directions of established sessions, by how they carry their bytes now.");
-  for (size_t i = 0; i < workers.size(); ++i)
-    for (size_t mode = 0; mode < kRelayModes; ++mode) {
-      Labels labels = label(i);
-      labels.push_back({"mode", Word(kRelayModeNames[mode])});
-      AddSample(relays, std::move(labels), workers[i].relays[mode].value());
-    }
-  auto& turn = AddHistogram(families, "ringmain_worker_loop_turn_seconds",
-                            "Time from a wake-up of the worker to its next wait, of a sample of the turns.");
-  for (size_t i = 0; i < workers.size(); ++i) {
-    AddSample(
-        turn, label(i), 1, [&](size_t) -> const auto& { return workers[i].loop_turn; });
-  }
-}
-
-void AddReloads(const ReloadCells& reloads, Families& families) {
-  auto& total = AddCounter(families, "ringmain_config_reloads_total", "Reloads of the configuration, by result.");
-  AddSample(total, {{"result", "success"}}, reloads.succeeded.value());
-  AddSample(total, {{"result", "failure"}}, reloads.failed.value());
-  AddSample(AddGauge(families, "ringmain_config_last_reload_successful", "0 if the last reload failed: an older configuration runs."),
-            {}, 1 - reloads.last_failed.value());
-  AddSample(AddGauge(families, "ringmain_config_last_reload_success_timestamp_seconds",
-                     "When the configuration that runs was read, in seconds since the epoch."),
-            {}, static_cast<double>(reloads.last_success_epoch.value()) / 1000);
-}
-
-void AddProcess(const AdminView& view, const Layout& layout, Families& families) {
-  AddSample(AddGauge(families, "ringmain_build_info", "1; the version is a label."), {{"version", RINGMAIN_VERSION}},
-            1);
-  AddSample(AddGauge(families, "ringmain_ready", "1 while /readyz says ready: listening and not draining."), {},
-            StateName(view) == "ready");
-  AddSample(AddGauge(families, "ringmain_max_connections", "The effective limits.max_connections."), {},
-            layout.max_connections);
-  AddSample(AddGauge(families, "ringmain_start_time_seconds", "Start of the process, in seconds since the epoch."), {},
-            std::chrono::duration<double>(view.start_time.time_since_epoch()).count());
-
-  ProcessStats stats = ReadProcessStats();
-  AddSample(AddGauge(families, "process_open_fds", "Open file descriptors."), {}, stats.open_fds);
-  AddSample(AddGauge(families, "process_max_fds", "Limit of open file descriptors."), {}, stats.max_fds);
-  AddSample(AddGauge(families, "process_resident_memory_bytes", "Resident memory."), {}, stats.resident_bytes);
-  AddSample(AddCounter(families, "process_cpu_seconds_total", "User and system CPU time of all threads."), {},
-            stats.cpu_seconds);
-}
-
 }  // namespace
 
 std::string RenderMetrics(const AdminView& view) {
@@ -280,8 +195,10 @@ std::string RenderMetrics(const AdminView& view) {
   std::shared_ptr<const Layout> layout = view.layout();
   AddListeners(*layout, families);
   AddBandwidth(*layout, families);
-  AddSources(*layout, families);
+  AddListenerLimits(*layout, families);
   AddUpstreams(*layout, families);
+  AddServerLimits(*layout, families);
+  AddServerSamples(*layout, families);
   AddNames(*layout, families);
   AddWorkers(*view.workers, families);
   AddReloads(*view.reloads, families);

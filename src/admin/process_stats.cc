@@ -36,7 +36,10 @@ ProcessStats ReadProcessStats() {
   uint64_t total_pages = 0, resident_pages = 0;
   if (std::ifstream("/proc/self/statm") >> total_pages >> resident_pages) {
     stats.resident_bytes = resident_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+    stats.virtual_bytes = total_pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   }
+  struct stat tasks {};  // besides itself and its parent, the directory has one link from each task's
+  if (stat("/proc/self/task", &tasks) == 0 && tasks.st_nlink > 2) stats.threads = tasks.st_nlink - 2;
   timespec cpu{};
   if (clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu) == 0) {
     stats.cpu_seconds = static_cast<double>(cpu.tv_sec) + static_cast<double>(cpu.tv_nsec) * 1e-9;

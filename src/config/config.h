@@ -298,8 +298,8 @@ struct Config {
 };
 
 // Errors: InvalidArgument whose message is one line per error found, each `file:line:col: message` (1-based), in the
-// order of the file. A file that cannot be read is `file: reason`.
-absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path);
+// order of the file. A file that cannot be read is `file: reason`. What it said is put into `text_out`, if there is one.
+absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path, std::string* text_out = nullptr);
 // The text of a configuration file. Errors: as above.
 absl::StatusOr<std::string> ReadConfigFile(const std::string& path);
 // The same from memory; `file` is what error messages call it.

@@ -112,9 +112,10 @@ absl::StatusOr<std::shared_ptr<const Config>> LoadText(std::string_view yaml, co
   return std::make_shared<const Config>(*std::move(config));
 }
 
-absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path) {
+absl::StatusOr<std::shared_ptr<const Config>> LoadFile(const std::string& path, std::string* text_out) {
   absl::StatusOr<std::string> text = ReadConfigFile(path);
   if (!text.ok()) return text.status();
+  if (text_out != nullptr) *text_out = *text;
   return LoadText(*text, path);
 }
 

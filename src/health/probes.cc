@@ -143,7 +143,7 @@ void Probes::RunTimers(TimePoint now) {
     if (probe.phase == Phase::kWaiting) {
       Start(probe, now);
     } else {
-      TimeOut(probe);
+      TimeOut(probe, now);
     }
   }
 }
@@ -154,7 +154,7 @@ void Probes::Start(Probe& probe, TimePoint now) {
   int fd = OpenSocket(probe);
   if (fd < 0) {
     if (fd == -EADDRNOTAVAIL)
-      Failed(probe, "no interface of this machine has one of its source addresses");
+      Failed(probe, "no interface of this machine has one of its source addresses", now);
     else
       Broke(probe, -fd, now);
     ScheduleNext(probe, now);
@@ -224,7 +224,7 @@ void Probes::Send(Probe& probe, TimePoint now) {
   }
   if (probe.sent < request.size()) return Poll(probe, Phase::kSending, POLLOUT);
   if (probe.exchange->wants_answer()) return Poll(probe, Phase::kReceiving, POLLIN);
-  Succeeded(probe);
+  Succeeded(probe, now);
   Finish(probe, now);
 }
 
@@ -238,7 +238,7 @@ void Probes::Receive(Probe& probe, TimePoint now) {
     return Finish(probe, now);
   }
   if (received == 0) {
-    Failed(probe, absl::StrCat("closed without ", std::string(probe.exchange->Lacking(probe.answer))));
+    Failed(probe, absl::StrCat("closed without ", std::string(probe.exchange->Lacking(probe.answer))), now);
     return Finish(probe, now);
   }
   probe.answer.append(received_.data(), static_cast<size_t>(received));
@@ -247,21 +247,21 @@ void Probes::Receive(Probe& probe, TimePoint now) {
     case Exchange::Verdict::kMore:
       return Poll(probe, Phase::kReceiving, POLLIN);
     case Exchange::Verdict::kGood:
-      Succeeded(probe);
+      Succeeded(probe, now);
       break;
     case Exchange::Verdict::kBad:
-      Failed(probe, reason);
+      Failed(probe, reason, now);
       break;
   }
   Finish(probe, now);
 }
 
-void Probes::TimeOut(Probe& probe) {
+void Probes::TimeOut(Probe& probe, TimePoint now) {
   std::string reason = absl::StrCat("timed out after ", InWords(probe.target.check->timeout));
   if (probe.phase == Phase::kSending) reason += " before all was sent";
   if (probe.phase == Phase::kReceiving) absl::StrAppend(&reason, " without ", std::string(probe.exchange->Lacking(probe.answer)));
   Cancel(probe);
-  Failed(probe, reason);
+  Failed(probe, reason, now);
 }
 
 void Probes::Finish(Probe& probe, TimePoint now) {
@@ -281,15 +281,22 @@ void Probes::ScheduleNext(Probe& probe, TimePoint now) {
   timers_.Schedule(probe, std::max(now, probe.started + interval));
 }
 
-void Probes::Succeeded(Probe& probe) {
+// A server without a socket to be checked by was not waited for.
+void Probes::CountTime(const Probe& probe, TimePoint now) {
+  if (probe.fd >= 0) probe.target.upstream_metrics->health_check_duration.Observe(now - probe.started);
+}
+
+void Probes::Succeeded(Probe& probe, TimePoint now) {
+  CountTime(probe, now);
   probe.target.metrics->health.succeeded.Add();
   if (!probe.state.OnSuccess()) return;
-  probe.target.server->set_started_at(io_.Now());
+  probe.target.server->set_started_at(now);
   probe.target.server->set_up(true);
   Log(LogLevel::kInfo, "server up upstream=", probe.target.upstream, " server=", probe.target.server->name());
 }
 
-void Probes::Failed(Probe& probe, const std::string& reason) {
+void Probes::Failed(Probe& probe, const std::string& reason, TimePoint now) {
+  CountTime(probe, now);
   probe.target.metrics->health.failed.Add();
   probe.target.metrics->health.last_failure.Set(reason);
   if (!probe.state.OnFailure()) return;
@@ -300,7 +307,7 @@ void Probes::Failed(Probe& probe, const std::string& reason) {
 
 void Probes::Broke(Probe& probe, int error, TimePoint now) {
   if (!IsOurOwnShortage(error)) {
-    Failed(probe, InWords(error));
+    Failed(probe, InWords(error), now);
     return;
   }
   if (error == EADDRNOTAVAIL) UseNextSource(probe);

@@ -37,6 +37,7 @@ struct ProbeTarget {
   std::string upstream;
   std::shared_ptr<Server> server;
   std::shared_ptr<ServerMetrics> metrics;
+  std::shared_ptr<UpstreamMetrics> upstream_metrics;
   std::shared_ptr<const HealthCheckConfig> check;
   std::vector<SocketAddress> sources;  // of probes, all of the family of what is checked; empty: the kernel chooses
   SocketOptions socket{};              // of probes
@@ -89,13 +90,14 @@ class Probes {
   void Poll(Probe& probe, Phase phase, short events);
   void Send(Probe& probe, TimePoint now);
   void Receive(Probe& probe, TimePoint now);
-  void TimeOut(Probe& probe);
+  void TimeOut(Probe& probe, TimePoint now);
   void Cancel(Probe& probe);
   // The probe has nothing armed any more, and was judged.
   void Finish(Probe& probe, TimePoint now);
   void ScheduleNext(Probe& probe, TimePoint now);
-  void Succeeded(Probe& probe);
-  void Failed(Probe& probe, const std::string& reason);
+  static void CountTime(const Probe& probe, TimePoint now);
+  void Succeeded(Probe& probe, TimePoint now);
+  void Failed(Probe& probe, const std::string& reason, TimePoint now);
   void Broke(Probe& probe, int error, TimePoint now);
   std::shared_ptr<const Exchange> ExchangeWith(const ProbeTarget& target);
   static void UseNextSource(Probe& probe);

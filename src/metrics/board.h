@@ -13,7 +13,7 @@
 
 namespace ringmain {
 
-// Upper bounds in nanoseconds.
+// Upper bounds in nanoseconds, and in bytes.
 inline constexpr std::array<uint64_t, 14> kConnectBounds = {
     100'000,     250'000,     500'000,       1'000'000,     2'500'000,     5'000'000,      10'000'000,
     25'000'000,  50'000'000,  100'000'000,   250'000'000,   500'000'000,   1'000'000'000,  5'000'000'000};
@@ -24,6 +24,13 @@ inline constexpr std::array<uint64_t, 13> kSessionBounds = {
 inline constexpr std::array<uint64_t, 13> kLoopTurnBounds = {
     2'000,   5'000,     10'000,    25'000,    50'000,     100'000,    250'000,
     500'000, 1'000'000, 2'500'000, 5'000'000, 10'000'000, 100'000'000};
+// Of what a person or a deadline waits for: up to a minute.
+inline constexpr std::array<uint64_t, 14> kWaitBounds = {
+    250'000,     1'000'000,   2'500'000,     5'000'000,     10'000'000,    25'000'000,     50'000'000,
+    100'000'000, 250'000'000, 1'000'000'000, 2'500'000'000, 5'000'000'000, 15'000'000'000, 60'000'000'000};
+inline constexpr std::array<uint64_t, 12> kSizeBounds = {
+    0,         256,       1 << 10,   4 << 10,    16 << 10,          64 << 10,
+    256 << 10, 1 << 20,   16 << 20,  256 << 20,  uint64_t{4} << 30, uint64_t{64} << 30};
 
 // What one worker counts of one listener.
 struct ListenerCells {
@@ -33,12 +40,15 @@ struct ListenerCells {
   std::array<Counter, kCloseReasons> closed;
   Counter bandwidth_waits[2];  // by Direction: times a session was held back by a limit
   DurationHistogram<kSessionBounds> duration;  // accept to close, refused ones not included
+  DurationHistogram<kWaitBounds> first_byte;   // accept to the first byte from the server, of those that got one
+  std::array<Histogram<kSizeBounds>, 2> session_bytes;  // by Direction: of ended sessions, handed to the kernel for the receiving side
 };
 
 // What one worker counts of one upstream.
 struct UpstreamCells {
   DurationHistogram<kConnectBounds> connect_duration;  // successful connects
   Counter retries_denied;  // connects to another server that retry_budget did not allow
+  DurationHistogram<kWaitBounds> queue_wait;  // of clients that waited for room on a server, until they were served or left
 };
 
 // What one worker counts of one server. The count of open connections is exact and shared: Server::active().
@@ -46,6 +56,11 @@ struct ServerCells {
   Counter connects;  // successful ones
   std::array<Counter, kConnectFailures> connect_failures;
   Counter ejections;
+  // What the kernel said of the connections of live sessions, of which some are looked at now and then (session/sampling.cc).
+  Counter rtt_samples;
+  Counter rtt_ns;               // the sum of their smoothed round-trip times
+  Counter sampled_segments;     // with payload, sent to the server by those, each since it was looked at before
+  Counter sampled_retransmits;  // of segments, in the same time
 };
 
 // Written by the health thread.
@@ -59,8 +74,12 @@ struct HealthCells {
 struct WorkerCells {
   Gauge sessions;
   Counter opened;               // sessions; the number of the last one
+  Counter messages;             // receives that brought payload
   Counter completions;          // completion queue entries
+  Counter submissions;          // submission queue entries that the kernel took
   Counter enters;               // io_uring_enter calls
+  Counter system_calls;         // those, and the direct ones of sessions
+  Counter cpu_ns;               // user and system time of the thread
   Counter cq_overflows;         // turns in which the kernel's overflow flag was seen
   Counter receive_starvations;  // receives ended because no buffer was free
   Counter accept_pauses;        // times accepting stopped for want of file descriptors or memory
@@ -93,7 +112,9 @@ struct ReloadCells {
   Counter succeeded;  // the file was in order; also if nothing had changed
   Counter failed;
   Gauge last_failed;         // 1 if the last reload failed
-  Gauge last_success_epoch;  // when the configuration that runs was read, in milliseconds since the epoch
+  Gauge last_epoch;          // when it was, whatever became of it; at first when the process started: in milliseconds since the epoch
+  Gauge last_success_epoch;  // when the configuration that runs was read; the same
+  Gauge config_hash;         // of the text of the file that it was read from: 48 bits, which a double holds; 0: from no file
 };
 
 struct ServerMetrics {
@@ -106,6 +127,8 @@ struct UpstreamMetrics {
   UpstreamMetrics(std::string name_in, size_t workers) : name(std::move(name_in)), cells(workers) {}
   std::string name;
   PerWorker<UpstreamCells> cells;
+  // Of checks of its servers that had a result, by the health thread.
+  DurationHistogram<kConnectBounds> health_check_duration;
 };
 
 struct NameMetrics {

@@ -56,30 +56,40 @@ class Note {
   std::string text_;
 };
 
-// Durations counted into fixed buckets. `Bounds` is a constexpr std::array of inclusive upper bounds in nanoseconds, ascending;
-// one more bucket holds what is above the last.
+// Values counted into fixed buckets. `Bounds` is a constexpr std::array of inclusive upper bounds, ascending; one more bucket holds
+// what is above the last.
 template <const auto& Bounds>
-class DurationHistogram {
+class Histogram {
  public:
   static constexpr size_t kBuckets = Bounds.size() + 1;
+  static constexpr double kPerUnit = 1;  // of what is observed in one of what is shown
   static std::span<const uint64_t> bounds() { return Bounds; }
 
-  void Observe(Duration duration) {
-    uint64_t ns = duration.count() > 0 ? static_cast<uint64_t>(duration.count()) : 0;
+  void Observe(uint64_t value) {
     size_t bucket = 0;
-    while (bucket < Bounds.size() && ns > Bounds[bucket]) ++bucket;
+    while (bucket < Bounds.size() && value > Bounds[bucket]) ++bucket;
     buckets_[bucket].Add();
-    sum_.Add(ns);
+    sum_.Add(value);
   }
   // For counts that come from elsewhere.
   void Add(size_t bucket, uint64_t n) { buckets_[bucket].Add(n); }
-  void AddSum(uint64_t ns) { sum_.Add(ns); }
+  void AddSum(uint64_t sum) { sum_.Add(sum); }
   uint64_t bucket(size_t i) const { return buckets_[i].value(); }  // not cumulative
-  uint64_t sum_ns() const { return sum_.value(); }
+  uint64_t sum() const { return sum_.value(); }
 
  private:
   std::array<Counter, kBuckets> buckets_;
   Counter sum_;
+};
+
+// Of durations; bounds and sum are in nanoseconds.
+template <const auto& Bounds>
+class DurationHistogram : public Histogram<Bounds> {
+ public:
+  static constexpr double kPerUnit = 1e9;
+  void Observe(Duration duration) {
+    Histogram<Bounds>::Observe(duration.count() > 0 ? static_cast<uint64_t>(duration.count()) : 0);
+  }
 };
 
 }  // namespace ringmain

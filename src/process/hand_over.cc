@@ -160,6 +160,7 @@ absl::Status Process::PassSessions(Channel& channel) {
   topology_.Freeze(process, Clock::now());
   overrides_.Freeze(process);
   FreezeNames(process);
+  process.reloads = Freeze(reload_cells_);
   for (size_t i = 0; i < worker_cells_.size(); ++i) process.workers.push_back(Freeze(worker_cells_[i]));
   std::vector<int> files;
   std::map<std::pair<const ListenerRoute*, std::optional<uint16_t>>, size_t> routes;

@@ -90,7 +90,8 @@ absl::Status Process::Start() {
   if (!shared_.finished.valid() || requests_.wake_fd() < 0 || !signals_.valid()) return absl::ErrnoToStatus(errno, "eventfd");
   layout_ = std::make_shared<const Layout>();
   health_ = std::make_unique<HealthThread>(features_);
-  NoteReadNow();
+  NoteOutcome(/*failed=*/false);
+  if (!options_.config_file.empty()) NoteRead(options_.config_text);
   if (absl::Status status = LookUp(*configured_, signals_.get()); !status.ok()) return status;
   config_ = WithFoundServers(configured_);
   if (absl::Status status = PutIntoForce(); !status.ok()) return status;

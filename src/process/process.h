@@ -6,6 +6,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -33,6 +34,7 @@ inline constexpr int kExitUsage = 2;  // bad command line or configuration
 
 struct RunOptions {
   std::string config_file;        // where the configuration comes from; empty if from no file
+  std::string config_text;        // what it says
   std::string disabled_features;  // the value of RINGMAIN_DISABLE
   std::vector<std::string> arguments;  // argv
   bool take_over = false;         // from the process that answers at takeover.socket
@@ -85,7 +87,8 @@ class Process {
   ReloadResult ChangeServer(const ServerChange& change);
   void AnswerRequests();
   ReloadResult ReportedReload(bool quiet_if_unchanged);
-  void NoteReadNow();
+  void NoteOutcome(bool failed);
+  void NoteRead(std::string_view text);
   absl::Status Prepare(Prepared& prepared);
   void Commit(Prepared prepared);
   Topology Install(std::shared_ptr<const Config> config);

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/hash.h"
 #include "config/diff.h"
 #include "log/log.h"
 #include "process/check_sockets.h"
@@ -60,8 +61,13 @@ ReloadResult Process::Reload() {
   watch_.Know(*text);
   absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, options_.config_file);
   if (!next.ok()) return Failure(next.status());
-  if (**next == *configured_) return {.outcome = ReloadResult::Outcome::kUnchanged};
-  return Change(*std::move(next));
+  ReloadResult result;
+  if (**next == *configured_)
+    result.outcome = ReloadResult::Outcome::kUnchanged;
+  else
+    result = Change(*std::move(next));
+  if (result.outcome != ReloadResult::Outcome::kFailed) NoteRead(*text);
+  return result;
 }
 
 ReloadResult Process::Change(std::shared_ptr<const Config> configured) {
@@ -110,11 +116,10 @@ ReloadResult Process::ReportedReload(bool quiet_if_unchanged) {
   if (unchanged && quiet_if_unchanged) return result;
   if (result.outcome == ReloadResult::Outcome::kReloaded || unchanged) {
     reload_cells_.succeeded.Add();
-    reload_cells_.last_failed.Set(0);
-    NoteReadNow();
+    NoteOutcome(/*failed=*/false);
   } else if (result.outcome == ReloadResult::Outcome::kFailed) {
     reload_cells_.failed.Add();
-    reload_cells_.last_failed.Set(1);
+    NoteOutcome(/*failed=*/true);
   }
   if (unchanged) Log(LogLevel::kInfo, "reloaded: nothing has changed file=", options_.config_file);
   for (const std::string& change : result.changes) Log(LogLevel::kInfo, "reloaded: ", change);
@@ -123,9 +128,19 @@ ReloadResult Process::ReportedReload(bool quiet_if_unchanged) {
   return result;
 }
 
-void Process::NoteReadNow() {
-  auto now = std::chrono::system_clock::now().time_since_epoch();
-  reload_cells_.last_success_epoch.Set(std::chrono::duration_cast<milliseconds>(now).count());
+// Of a reload, or of the start.
+void Process::NoteOutcome(bool failed) {
+  auto since_epoch = std::chrono::system_clock::now().time_since_epoch();
+  int64_t now = std::chrono::duration_cast<milliseconds>(since_epoch).count();
+  reload_cells_.last_failed.Set(failed ? 1 : 0);
+  reload_cells_.last_epoch.Set(now);
+  if (!failed) reload_cells_.last_success_epoch.Set(now);
+}
+
+// What the configuration that runs was read from.
+void Process::NoteRead(std::string_view text) {
+  constexpr int kBitsOfADouble = 48;
+  reload_cells_.config_hash.Set(static_cast<int64_t>(HashOf(text) >> (64 - kBitsOfADouble)));
 }
 
 ReloadResult Process::ChangeServer(const ServerChange& change) {

@@ -129,6 +129,7 @@ absl::StatusOr<FrozenProcess> Process::ReceiveSessions(Channel& channel) {
 absl::Status Process::Adopt(FrozenProcess process) {
   topology_ = Topology::Inherit(process, worker_cells_.size(), Clock::now());
   InheritNames(process);
+  Add(process.reloads, reload_cells_);
   std::shared_ptr<const Config> config = WithFoundServers(configured_);
   overrides_ = ServerOverrides::Inherit(process);
   overrides_.KeepFor(*config);

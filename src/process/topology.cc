@@ -248,7 +248,7 @@ std::vector<ProbeTarget> Topology::ProbeTargets() const {
       SocketAddress address = Exchange::AddressOf(*check, server.server->address());
       std::span<const SocketAddress> sources = entry.upstream->SourcesOf(address.family());
       // The upstream owns its configuration.
-      targets.push_back({entry.upstream->name(), server.server, server.metrics,
+      targets.push_back({entry.upstream->name(), server.server, server.metrics, entry.metrics,
                          std::shared_ptr<const HealthCheckConfig>(entry.upstream, &*check), {sources.begin(), sources.end()}, config.socket});
       if (check->send_proxy_protocol) {
         ProxyHeader header;
@@ -295,7 +295,7 @@ Topology Topology::Inherit(const FrozenProcess& process, size_t workers, TimePoi
     auto entry = std::find_if(topology.upstreams_.begin(), topology.upstreams_.end(),
                               [&](const UpstreamEntry& one) { return NameOf(one) == frozen.name; });
     if (entry == topology.upstreams_.end()) continue;
-    Add(frozen, entry->metrics->cells[0]);
+    Add(frozen, *entry->metrics);
     for (const FrozenServer& server : frozen.servers)
       for (ServerEntry& own : entry->servers) {
         if (own.metrics->name != server.address) continue;

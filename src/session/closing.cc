@@ -27,6 +27,16 @@ constexpr bool IsCut(CloseReason reason) {
 
 }  // namespace
 
+void Sessions::CloseAll(CloseReason reason) {
+  pool_.ForEach([&](Session& session) { Close(session, reason); });
+}
+
+void Sessions::CloseThoseOf(const Server& server, CloseReason reason) {
+  pool_.ForEach([&](Session& session) {
+    if (session.has_server && &session.route->upstream->server(session.server()) == &server) Close(session, reason);
+  });
+}
+
 void Sessions::Close(Session& session, CloseReason reason) {
   if (session.state == SessionState::kClosing) return;
   if (session.state == SessionState::kEstablished)
@@ -38,7 +48,7 @@ void Sessions::Close(Session& session, CloseReason reason) {
   for (const Relay& relay : session.relays) session.reset |= relay.starved();  // bytes in the socket that are lost
   timers_.Cancel(session);
   starved_.Remove(session);
-  if (session.waiting.linked) LeaveQueue(session);
+  if (session.waiting.linked) EndWait(session, io_.Now());
   if (session.connect_armed) io_.Cancel({Op::kConnect, session.generation, session.index});
   for (Relay& relay : session.relays) relay.Stop();
   FinishClose(session);
@@ -62,9 +72,8 @@ void Sessions::FinishClose(Session& session) {
   Route& route = *session.route;
   CloseReason reason = session.reason;
   route.listener_cells->active.Add(-1);
-  route.listener_cells->closed[static_cast<size_t>(reason)].Add();
   Duration lifetime = io_.Now() - session.accepted_at;
-  route.listener_cells->duration.Observe(lifetime);
+  CountEnd(session, lifetime);
   cells_.sessions.Add(-1);
   dirty_.Remove(session);
   lively_.Remove(session);

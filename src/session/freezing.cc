@@ -64,6 +64,9 @@ void Sessions::Save(const std::function<void(const FrozenSession&, const Route&,
     if (!frozen.established && session.connecting_since != session.accepted_at) frozen.connecting_since = session.connecting_since;
     if (session.has_header) SaveHeader(session, frozen);
     frozen.lead = session.lead;
+    frozen.first_byte_at = session.first_byte_at;
+    frozen.sampled_segments = session.sampled.segments;
+    frozen.sampled_retransmits = session.sampled.retransmits;
     for (size_t i = 0; i < session.relays.size(); ++i) {
       frozen.relays[i] = session.relays[i].Save();
       const Session::Swept& swept = session.swept[i];
@@ -122,6 +125,8 @@ bool Sessions::Adopt(const FrozenSession& frozen, Route& route, uint16_t server,
   session.leave_at = frozen.leave_at;
   session.connecting_since = frozen.connecting_since.value_or(frozen.accepted_at);
   session.lead = frozen.lead;
+  session.first_byte_at = frozen.first_byte_at;
+  session.sampled = {frozen.sampled_segments, frozen.sampled_retransmits};
   if (frozen.reading_header || !frozen.header.empty()) RestoreHeader(session, frozen);
   session.relay(Direction::kToServer).SetSource(frozen.client_fd);
   session.relay(Direction::kToClient).SetSink(frozen.client_fd);

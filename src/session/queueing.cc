@@ -62,7 +62,7 @@ void Sessions::Serve(LocalQueue& local, TimePoint now) {
     uint8_t tries = route == &before ? session.tries : 0;
     PickResult picked = PickServer(session, *route, {session.tried.data(), tries}, now);
     if (!picked.server.has_value()) return;
-    LeaveQueue(session);
+    EndWait(session, now);
     --before.sessions;
     ++route->sessions;
     session.route = route;

@@ -27,7 +27,7 @@ RelayEvent Relay::OnReceive(const Completion& completion) {
       poll_first_ = !completion.socket_nonempty;
       readable_ = completion.socket_nonempty;
       Enqueue(completion.buffer);
-      return RelayEvent::kNone;
+      return received_ == static_cast<uint32_t>(completion.result) ? RelayEvent::kFirstBytes : RelayEvent::kNone;
     }
     env_->buffers.Release(completion.buffer);
   }
@@ -138,6 +138,7 @@ void Relay::Stop() {
 void Relay::Enqueue(uint16_t buffer) {
   uint32_t length = env_->buffers.header(buffer).length;
   received_ += length;
+  ++env_->messages;
   if (discarding_) {
     env_->buffers.Release(buffer);
     return;

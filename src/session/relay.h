@@ -52,12 +52,14 @@ struct RelayEnv {
   uint32_t high_water;                    // bytes a direction may hold; more than two buffers
   std::array<Gauge, kRelayModes>& modes;  // kept up to date at each change of a relay's mode
   uint64_t spliced_bytes = 0;             // sent through pipes since whoever counts them last looked
+  uint64_t messages = 0;                  // receives that brought bytes; the same
   // What all direct ones may still take in in this turn. Whoever finds it used up has its turn in the next one.
   uint32_t direct_budget = 0;
 };
 
 enum class RelayEvent : uint8_t {
   kNone,
+  kFirstBytes,   // the first bytes of the source have come
   kSourceEnded,  // the source sent its last byte (FIN)
   kSourceReset,  // the source is gone: reset, timed out, or broken on its sending side
   kSinkFailed,   // the sink takes no more bytes

@@ -47,6 +47,7 @@ RelayEvent Relay::MoveDirectly(Counter& bytes) {
     if (received > 0) {
       queued_ = static_cast<uint32_t>(received);
       received_ += queued_;
+      ++env_->messages;
       env_->direct_budget -= queued_;
       if (limited()) UseUp(queued_);
       // A pipe has so many slots, and small pieces may fill them all with less.

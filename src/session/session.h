@@ -19,6 +19,12 @@
 
 namespace ringmain {
 
+// What the kernel has counted of a connection, modulo 2^32.
+struct SampledConnection {
+  uint32_t segments = 0;  // that were sent with payload
+  uint32_t retransmits = 0;
+};
+
 // What they share about one server.
 struct RouteServer {
   ServerCells* cells = nullptr;
@@ -136,6 +142,8 @@ struct Session : TimerWheel::Timer {
   TimePoint leave_at = TimePoint::max();  // queued or connecting: when a client that ended its stream is taken for gone
   std::array<Swept, 2> swept{};           // by Direction
   uint64_t quiet_bytes = 0;               // bytes moved until the last check
+  TimePoint first_byte_at{};              // when the first byte from the server came; the epoch: none has
+  SampledConnection sampled;              // what was told of the server's connection last (measuring.cc)
   std::array<RelayEvent, 2> lost_events{};  // while `server_lost`: how the server ended, by Direction
   uint8_t quiet_checks = 0;               // checks in a row that saw no byte
 
@@ -143,6 +151,6 @@ struct Session : TimerWheel::Timer {
   // No server is connected yet, or not any more.
   bool without_server() const { return state == SessionState::kQueued || state == SessionState::kConnecting; }
 };
-static_assert(sizeof(Session) <= 448, "an idle session stays far below one KiB: seven cache lines, two of them written per message");
+static_assert(sizeof(Session) <= 512, "an idle session stays far below one KiB: eight cache lines, two of them written per message");
 
 }  // namespace ringmain

@@ -85,6 +85,7 @@ void Sessions::Flush() {
   cells_.buffers_held.Set(buffers.held());
   cells_.buffers.Set(buffers.total());
   cells_.spliced_bytes.Add(std::exchange(env_.spliced_bytes, 0));
+  cells_.messages.Add(std::exchange(env_.messages, 0));
   cells_.buffer_bytes.Set(static_cast<int64_t>(buffers.total()) * buffers.buffer_bytes());
 }
 
@@ -103,16 +104,6 @@ void Sessions::PumpAll() {
     PassEnds(*session);
   }
   FeedStarved();
-}
-
-void Sessions::CloseAll(CloseReason reason) {
-  pool_.ForEach([&](Session& session) { Close(session, reason); });
-}
-
-void Sessions::CloseThoseOf(const Server& server, CloseReason reason) {
-  pool_.ForEach([&](Session& session) {
-    if (session.has_server && &session.route->upstream->server(session.server()) == &server) Close(session, reason);
-  });
 }
 
 void Sessions::SetHighWater(uint32_t bytes) { env_.high_water = std::max(bytes, 2 * env_.buffers.buffer_bytes() + 1); }
@@ -327,6 +318,7 @@ void Sessions::Establish(Session& session) {
   session.state = SessionState::kEstablished;
   session.last_byte_at = now;
   for (Session::Swept& swept : session.swept) swept.active_at = CoarseTime(now);
+  session.sampled = {};
   for (const Relay& relay : session.relays) env_.modes[static_cast<size_t>(relay.mode())].Add(1);
   session.relay(Direction::kToServer).SetSink(session.server_fd);
   session.relay(Direction::kToClient).SetSource(session.server_fd);
@@ -352,12 +344,17 @@ void Sessions::ReleaseServer(Session& session) {
 // ---- Ends of streams ----
 
 void Sessions::OnRelayEvent(Session& session, Direction direction, RelayEvent event) {
+  if (event == RelayEvent::kFirstBytes) {
+    if (direction == Direction::kToClient) NoteFirstByte(session);
+    event = RelayEvent::kNone;
+  }
   if (!DealWithLostServer(session, direction, event)) ActOn(session, direction, event);
 }
 
 void Sessions::ActOn(Session& session, Direction direction, RelayEvent event) {
   switch (event) {
     case RelayEvent::kNone:
+    case RelayEvent::kFirstBytes:
       return;
     case RelayEvent::kSourceEnded:
       OnSourceEnded(session, direction, /*reset=*/false);

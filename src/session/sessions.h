@@ -73,6 +73,8 @@ class Sessions {
   // How often a session is looked at within its idle_timeout or half_closed_timeout: it thus fires up to an eighth late, and costs nothing per
   // message. Those of one side alone go by sweeps, and fire as late as those are.
   static constexpr uint8_t kQuietChecks = 8;
+  // Of so many sessions a sweep asks the kernel how their servers' connections fare, at most: some 40 system calls in a second.
+  static constexpr uint32_t kSampledPerSweep = 4;
   // A session is idle after so long without a byte, and with none held for either side.
   static constexpr Duration kIdle = seconds(1);
   // What direct relays (relay.h) take in in one turn, all together: it takes some half a millisecond to move, and so long a small message
@@ -170,6 +172,10 @@ class Sessions {
   void Establish(Session& session);
   void ReleaseServer(Session& session);
   void GiveUpConnect(Session& session);
+  void NoteFirstByte(Session& session);
+  void EndWait(Session& session, TimePoint now);
+  void CountEnd(const Session& session, Duration lifetime);
+  void Sample(Session& session);
   bool MayRetry(const Route& route, TimePoint now);
   void NoteFailure(const Session& session, TimePoint now);
   void NoteUse(const Session& session);
@@ -245,6 +251,7 @@ class Sessions {
   bool serve_queues_ = false;       // at the end of this turn
   bool frozen_ = false;
   TimePoint sweep_at_{};       // while lively_ is not empty
+  uint32_t sweeps_ = 0;
   std::vector<Check> checks_;  // of the sweep that runs
   struct IdleWalk {
     TimePoint begin;

@@ -19,9 +19,16 @@ void Sessions::Sweep(TimePoint now) {
   sweep_at_ = now + kSweepInterval;
   checks_.clear();
   IntrusiveList<Session, &Session::lively> lively;
+  // One of each `stride` is sampled, and another one the next time.
+  size_t stride = std::max<size_t>((lively_.size() + kSampledPerSweep - 1) / kSampledPerSweep, 1);
+  size_t until_sample = sweeps_++ % stride;
   while (Session* session = lively_.PopFront()) {
     if (session->state == SessionState::kClosing) continue;
     if (session->state == SessionState::kEstablished && !session->kept_alive) KeepAlive(*session);
+    if (until_sample-- == 0) {
+      Sample(*session);
+      until_sample = stride - 1;
+    }
     bool dirty = session->dirty.linked;  // this turn has something to do for it: what is not armed now may be when it ends
     bool keep = dirty;
     for (Direction direction : {Direction::kToServer, Direction::kToClient}) {

@@ -23,6 +23,10 @@ template <typename Cells, typename Visit>
 void VisitServer(Cells& cells, Visit visit) {
   visit("connects", cells.connects);
   visit("ejections", cells.ejections);
+  visit("rtt_samples", cells.rtt_samples);
+  visit("rtt_ns", cells.rtt_ns);
+  visit("sampled_segments", cells.sampled_segments);
+  visit("sampled_retransmits", cells.sampled_retransmits);
   for (size_t i = 0; i < kConnectFailures; ++i) visit("failed_" + std::string(kConnectFailureNames[i]), cells.connect_failures[i]);
 }
 
@@ -35,8 +39,12 @@ void VisitHealth(Cells& cells, Visit visit) {
 template <typename Cells, typename Visit>
 void VisitWorker(Cells& cells, Visit visit) {
   visit("opened", cells.opened);
+  visit("messages", cells.messages);
   visit("completions", cells.completions);
+  visit("submissions", cells.submissions);
   visit("enters", cells.enters);
+  visit("system_calls", cells.system_calls);
+  visit("cpu_ns", cells.cpu_ns);
   visit("cq_overflows", cells.cq_overflows);
   visit("receive_starvations", cells.receive_starvations);
   visit("accept_pauses", cells.accept_pauses);
@@ -47,6 +55,23 @@ void VisitWorker(Cells& cells, Visit visit) {
 template <typename Cells, typename Visit>
 void VisitLookups(Cells& cells, Visit visit) {
   for (size_t i = 0; i < kLookupResults; ++i) visit("lookups_" + std::string(kLookupResultNames[i]), cells.ended[i]);
+}
+
+template <typename Cells, typename Visit>
+void VisitReloads(Cells& cells, Visit visit) {
+  visit("succeeded", cells.succeeded);
+  visit("failed", cells.failed);
+}
+
+// `visit(name, histogram)`, of those that came after version 1.
+
+constexpr const char* kQueueWait = "queue_wait";
+constexpr const char* kHealthCheck = "health_check";
+
+template <typename Cells, typename Visit>
+void VisitListenerHistograms(Cells& cells, Visit visit) {
+  visit("first_byte", cells.first_byte);
+  for (size_t i = 0; i < kDirectionNames.size(); ++i) visit(std::string("bytes_").append(kDirectionNames[i]), cells.session_bytes[i]);
 }
 
 // What the other version does not count is left out.
@@ -63,7 +88,7 @@ template <typename Histogram>
 void AddTo(FrozenHistogram& frozen, const Histogram& histogram) {
   frozen.buckets.resize(Histogram::kBuckets);
   for (size_t i = 0; i < Histogram::kBuckets; ++i) frozen.buckets[i] += histogram.bucket(i);
-  frozen.sum_ns += histogram.sum_ns();
+  frozen.sum += histogram.sum();
 }
 
 // A version with other buckets counts what it was passed in its last one: a total must not fall.
@@ -71,7 +96,16 @@ template <typename Histogram>
 void TakeFrom(const FrozenHistogram& frozen, Histogram& histogram) {
   bool same = frozen.buckets.size() == Histogram::kBuckets;
   for (size_t i = 0; i < frozen.buckets.size(); ++i) histogram.Add(same ? i : Histogram::kBuckets - 1, frozen.buckets[i]);
-  histogram.AddSum(frozen.sum_ns);
+  histogram.AddSum(frozen.sum);
+}
+
+auto AddingTo(FrozenHistograms& frozen) {
+  return [&frozen](const std::string& name, const auto& histogram) { AddTo(frozen[name], histogram); };
+}
+auto TakingFrom(const FrozenHistograms& frozen) {
+  return [&frozen](const std::string& name, auto& histogram) {
+    if (auto found = frozen.find(name); found != frozen.end()) TakeFrom(found->second, histogram);
+  };
 }
 
 }  // namespace
@@ -82,6 +116,7 @@ FrozenListener Freeze(const ListenerMetrics& metrics) {
   for (size_t i = 0; i < metrics.cells.size(); ++i) {
     VisitListener(metrics.cells[i], AddingTo(frozen.counters));
     AddTo(frozen.duration, metrics.cells[i].duration);
+    VisitListenerHistograms(metrics.cells[i], AddingTo(frozen.histograms));
   }
   return frozen;
 }
@@ -98,7 +133,11 @@ FrozenUpstream Freeze(const UpstreamMetrics& metrics) {
   FrozenUpstream frozen;
   frozen.name = metrics.name;
   for (size_t i = 0; i < metrics.cells.size(); ++i) frozen.retries_denied += metrics.cells[i].retries_denied.value();
-  for (size_t i = 0; i < metrics.cells.size(); ++i) AddTo(frozen.connect_duration, metrics.cells[i].connect_duration);
+  for (size_t i = 0; i < metrics.cells.size(); ++i) {
+    AddTo(frozen.connect_duration, metrics.cells[i].connect_duration);
+    AddTo(frozen.histograms[kQueueWait], metrics.cells[i].queue_wait);
+  }
+  AddTo(frozen.histograms[kHealthCheck], metrics.health_check_duration);
   return frozen;
 }
 
@@ -122,6 +161,7 @@ FrozenName Freeze(const NameMetrics& metrics) {
 void Add(const FrozenListener& frozen, ListenerCells& cells) {
   VisitListener(cells, TakingFrom(frozen.counters));
   TakeFrom(frozen.duration, cells.duration);
+  VisitListenerHistograms(cells, TakingFrom(frozen.histograms));
 }
 
 void Add(const FrozenServer& frozen, ServerMetrics& metrics) {
@@ -129,10 +169,22 @@ void Add(const FrozenServer& frozen, ServerMetrics& metrics) {
   VisitHealth(metrics.health, TakingFrom(frozen.counters));
 }
 
-void Add(const FrozenUpstream& frozen, UpstreamCells& cells) {
+void Add(const FrozenUpstream& frozen, UpstreamMetrics& metrics) {
+  UpstreamCells& cells = metrics.cells[0];
   cells.retries_denied.Add(frozen.retries_denied);
   TakeFrom(frozen.connect_duration, cells.connect_duration);
+  auto take = TakingFrom(frozen.histograms);
+  take(kQueueWait, cells.queue_wait);
+  take(kHealthCheck, metrics.health_check_duration);
 }
+
+FrozenCounters Freeze(const ReloadCells& cells) {
+  FrozenCounters frozen;
+  VisitReloads(cells, AddingTo(frozen));
+  return frozen;
+}
+
+void Add(const FrozenCounters& frozen, ReloadCells& cells) { VisitReloads(cells, TakingFrom(frozen)); }
 
 void Add(const FrozenName& frozen, LookupCells& cells) {
   VisitLookups(cells, TakingFrom(frozen.counters));

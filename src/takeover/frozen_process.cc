@@ -19,7 +19,13 @@ Json ToJson(const FrozenProcess::Entry& entry);
 
 int64_t Nanoseconds(TimePoint time) { return time.time_since_epoch().count(); }
 
-Json ToJson(const FrozenHistogram& histogram) { return {{"buckets", histogram.buckets}, {"sum_ns", histogram.sum_ns}}; }
+Json ToJson(const FrozenHistogram& histogram) { return {{"buckets", histogram.buckets}, {"sum_ns", histogram.sum}}; }
+
+Json ToJson(const FrozenHistograms& histograms) {
+  Json json = Json::object();
+  for (const auto& [name, histogram] : histograms) json[name] = ToJson(histogram);
+  return json;
+}
 
 Json ToJson(const Pace& pace) { return {{"interval_ns", pace.interval_ns}, {"depth_ns", pace.depth_ns}}; }
 
@@ -27,6 +33,7 @@ Json Binary(const std::string& bytes) { return Json::binary({bytes.begin(), byte
 
 Json ToJson(const FrozenListener& listener) {
   Json json = {{"name", listener.name}, {"upstream", listener.upstream}, {"counters", listener.counters}, {"duration", ToJson(listener.duration)}};
+  if (!listener.histograms.empty()) json["histograms"] = ToJson(listener.histograms);
   if (!listener.access.empty()) json["access"] = listener.access;
   if (listener.accept_pace.on())
     json["accept_rate"] = {{"pace", ToJson(listener.accept_pace)}, {"paid_until_ns", listener.accept_paid_until_ns}};
@@ -61,6 +68,7 @@ Json ToJson(const std::vector<T>& list) {
 
 Json ToJson(const FrozenUpstream& upstream) {
   Json json = {{"name", upstream.name}, {"connect_duration", ToJson(upstream.connect_duration)}, {"servers", ToJson(upstream.servers)}};
+  if (!upstream.histograms.empty()) json["histograms"] = ToJson(upstream.histograms);
   if (upstream.retries_denied > 0) json["retries_denied"] = upstream.retries_denied;
   if (!upstream.names.empty()) json["names"] = ToJson(upstream.names);
   return json;
@@ -124,6 +132,9 @@ Json ToJson(const FrozenProcess::Entry& entry) {
                       {"optional", session.header_optional}};
   if (session.lead > 0) json["lead"] = session.lead;
   if (session.bandwidth != FrozenSession().bandwidth) json["bandwidth"] = {ToJson(session.bandwidth[0]), ToJson(session.bandwidth[1])};
+  if (session.first_byte_at != TimePoint()) json["first_byte_at"] = Nanoseconds(session.first_byte_at);
+  if (session.sampled_segments > 0)
+    json["sampled"] = {{"segments", session.sampled_segments}, {"retransmits", session.sampled_retransmits}};
   if (session.kept_alive) json["kept_alive"] = true;
   if (session.passed) json["passed"] = true;
   if (session.lost_reason != CloseReason::kError) json["lost_reason"] = std::string(ToString(session.lost_reason));
@@ -163,6 +174,14 @@ FrozenHistogram ReadHistogram(const Json& json) {
   return {json.at("buckets").get<std::vector<uint64_t>>(), Number<uint64_t>(json.at("sum_ns"))};
 }
 
+// None of an earlier version.
+FrozenHistograms ReadHistograms(const Json& json) {
+  FrozenHistograms histograms;
+  if (auto found = json.find("histograms"); found != json.end())
+    for (auto& [name, histogram] : found->items()) histograms.emplace(name, ReadHistogram(histogram));
+  return histograms;
+}
+
 std::string ReadBinary(const Json& json) {
   const Json::binary_t& binary = json.get_binary();
   return {binary.begin(), binary.end()};
@@ -176,6 +195,7 @@ Pace ReadPace(const Json& json) {
 
 void Read(const Json& json, FrozenListener& listener) {
   listener = {json.at("name"), json.at("upstream"), ReadCounters(json.at("counters")), ReadHistogram(json.at("duration"))};
+  listener.histograms = ReadHistograms(json);
   if (auto access = json.find("access"); access != json.end()) listener.access = access->get<std::vector<std::string>>();
   if (auto rate = json.find("accept_rate"); rate != json.end()) {
     listener.accept_pace = ReadPace(rate->at("pace"));
@@ -224,6 +244,7 @@ void Read(const Json& json, std::vector<T>& list) {
 void Read(const Json& json, FrozenUpstream& upstream) {
   upstream.name = json.at("name");
   upstream.connect_duration = ReadHistogram(json.at("connect_duration"));
+  upstream.histograms = ReadHistograms(json);
   Read(json.at("servers"), upstream.servers);
   if (auto denied = json.find("retries_denied"); denied != json.end()) upstream.retries_denied = Number<uint64_t>(*denied);
   if (auto names = json.find("names"); names != json.end()) Read(*names, upstream.names);
@@ -325,6 +346,11 @@ void Read(const Json& json, FrozenProcess::Entry& entry) {
   if (!to_server.discarding && session.lead > to_server.sent + to_server.bytes.size()) throw Malformed{"less is queued than a header"};
   if (auto bandwidth = json.find("bandwidth"); bandwidth != json.end())
     for (size_t i = 0; i < session.bandwidth.size(); ++i) Read(bandwidth->at(i), session.bandwidth[i]);
+  if (auto first = json.find("first_byte_at"); first != json.end()) session.first_byte_at = Time(*first);
+  if (auto sampled = json.find("sampled"); sampled != json.end()) {
+    session.sampled_segments = Number<uint32_t>(sampled->at("segments"));
+    session.sampled_retransmits = Number<uint32_t>(sampled->at("retransmits"));
+  }
   session.reset = json.value("reset", false);
   session.kept_alive = json.value("kept_alive", false);
   session.passed = json.value("passed", false);
@@ -366,9 +392,11 @@ void CheckReferences(const FrozenProcess& process, size_t files) {
 }  // namespace
 
 std::string Encode(const FrozenProcess& process) {
-  return ToCbor({{"listeners", ToJson(process.listeners)}, {"upstreams", ToJson(process.upstreams)},
-                 {"workers", ToJson(process.workers)},     {"routes", ToJson(process.routes)},
-                 {"sessions", ToJson(process.sessions)}});
+  Json json = {{"listeners", ToJson(process.listeners)}, {"upstreams", ToJson(process.upstreams)},
+               {"workers", ToJson(process.workers)},     {"routes", ToJson(process.routes)},
+               {"sessions", ToJson(process.sessions)}};
+  if (!process.reloads.empty()) json["reloads"] = process.reloads;
+  return ToCbor(json);
 }
 
 absl::StatusOr<FrozenProcess> DecodeProcess(std::string_view bytes, size_t fds) {
@@ -381,6 +409,7 @@ absl::StatusOr<FrozenProcess> DecodeProcess(std::string_view bytes, size_t fds) 
     Read(json->at("workers"), process.workers);
     Read(json->at("routes"), process.routes);
     Read(json->at("sessions"), process.sessions);
+    if (auto reloads = json->find("reloads"); reloads != json->end()) process.reloads = ReadCounters(*reloads);
     CheckReferences(process, fds);
     return process;
   } catch (const Json::exception& error) {

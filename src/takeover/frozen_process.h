@@ -21,17 +21,19 @@ namespace ringmain {
 
 using FrozenCounters = std::map<std::string, uint64_t>;  // by name
 
-// Of a DurationHistogram: the counts of its buckets, not cumulative.
+// The counts of the buckets, not cumulative.
 struct FrozenHistogram {
   std::vector<uint64_t> buckets;
-  uint64_t sum_ns = 0;
+  uint64_t sum = 0;  // in nanoseconds or bytes
 };
+using FrozenHistograms = std::map<std::string, FrozenHistogram>;  // by name
 
 struct FrozenListener {
   std::string name;
   std::string upstream;
   FrozenCounters counters;
   FrozenHistogram duration;
+  FrozenHistograms histograms;  // the others
   // For clients that still wait at an address which the successor's configuration does not have: such as `allow 10.0.0.0/8`.
   std::vector<std::string> access;
   // What the rates remember (base/token_bucket.h), if there are any; of sources as SourceTable::SavePace tells it.
@@ -70,6 +72,7 @@ struct FrozenName {
 struct FrozenUpstream {
   std::string name;
   FrozenHistogram connect_duration;
+  FrozenHistograms histograms;  // the others
   uint64_t retries_denied = 0;
   std::vector<FrozenServer> servers;
   std::vector<FrozenName> names;
@@ -103,6 +106,7 @@ struct FrozenProcess {
     size_t route = 0;  // index in routes
     FrozenSession session;
   };
+  FrozenCounters reloads;
   std::vector<Entry> sessions;  // their file descriptors are places in the list of all that are passed
 };
 

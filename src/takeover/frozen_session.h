@@ -57,6 +57,10 @@ struct FrozenSession {
   int server_fd = -1;  // if established
   TimePoint accepted_at{};
   TimePoint last_byte_at{};
+  TimePoint first_byte_at{};  // when the first byte from the server came; the epoch: none has, or it is not known
+  // What the kernel had counted of the server's connection when it was last asked.
+  uint32_t sampled_segments = 0;
+  uint32_t sampled_retransmits = 0;
   TimePoint leave_at = TimePoint::max();
   TimePoint queued_at = TimePoint::max();  // since when it waits for room on a server, if it does
   std::optional<TimePoint> connecting_since;  // none: `accepted_at`

@@ -29,6 +29,13 @@ void DisableSendDelay(int fd);
 // where it has them.
 void SetKeepAlive(int fd, seconds idle, const SocketOptions* options = nullptr);
 
+// How a TCP connection fares (TCP_INFO, man 7 tcp). Counts are from its beginning, modulo 2^32.
+struct TcpSample {
+  Duration round_trip{};     // smoothed
+  uint32_t segments = 0;     // that were sent with payload, retransmits included (tcpi_data_segs_out, Linux 4.6)
+  uint32_t retransmits = 0;  // tcpi_total_retrans
+};
+
 class Io {
  public:
   enum class SendMode {
@@ -108,6 +115,8 @@ class Io {
   virtual void PollNow(std::span<pollfd> files) = 0;
   // There is something to read besides the end of the stream (FIONREAD).
   virtual bool HasBytes(int fd) = 0;
+  // None if the kernel does not say. REQUIRES: a TCP socket.
+  virtual std::optional<TcpSample> SampleTcp(int fd) = 0;
   // Whom a socket is connected to (getpeername); none once it is not connected any more.
   virtual std::optional<SocketAddress> PeerAddress(int fd) = 0;
   // Its own end (getsockname).

@@ -28,12 +28,6 @@ RingSize Halve(RingSize size) {
   return {std::max(size.submissions / 2, kSmallest.submissions), std::max(size.completions / 2, kSmallest.completions)};
 }
 
-// EINTR: a signal. EBUSY: completions must be reaped before more is submitted. EAGAIN, ENOMEM: no memory for requests; the rest
-// stays queued and goes with the next call.
-void CheckSubmitted(int result) {
-  RINGMAIN_CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN || result == -ENOMEM);
-}
-
 }  // namespace
 
 RingSize RingSizeForMemlock(uint64_t memlock_bytes, uint32_t rings) {
@@ -81,19 +75,26 @@ io_uring_sqe* Ring::NextSqe() {
   return sqe;
 }
 
+// EINTR: a signal. EBUSY: completions must be reaped before more is submitted. EAGAIN, ENOMEM: no memory for requests; the rest
+// stays queued and goes with the next call.
+void Ring::CountSubmitted(int result) {
+  RINGMAIN_CHECK(result >= 0 || result == -EINTR || result == -EBUSY || result == -EAGAIN || result == -ENOMEM);
+  if (result > 0) submissions_ += static_cast<uint32_t>(result);
+}
+
 void Ring::SubmitAndWait() {
   ++enters_;
-  CheckSubmitted(io_uring_submit_and_wait(&ring_, 1));
+  CountSubmitted(io_uring_submit_and_wait(&ring_, 1));
 }
 
 void Ring::SubmitAndPoll() {
   ++enters_;
-  CheckSubmitted(io_uring_submit_and_get_events(&ring_));
+  CountSubmitted(io_uring_submit_and_get_events(&ring_));
 }
 
 void Ring::Submit() {
   ++enters_;
-  CheckSubmitted(io_uring_submit(&ring_));
+  CountSubmitted(io_uring_submit(&ring_));
 }
 
 void Ring::Cancel(Token target) {

@@ -73,6 +73,7 @@ class Ring {
   io_uring* raw() { return &ring_; }
 
   uint64_t enters() const { return enters_; }            // io_uring_enter calls
+  uint64_t submissions() const { return submissions_; }  // entries that the kernel took
   uint64_t completions() const { return completions_; }  // entries reaped
   // The kernel holds completions that did not fit the queue; they arrive at the next wait.
   bool overflowed() const;
@@ -88,9 +89,12 @@ class Ring {
             static_cast<uint16_t>(cqe.flags >> IORING_CQE_BUFFER_SHIFT)};
   }
 
+  void CountSubmitted(int result);
+
   io_uring ring_{};
   Features features_;
   uint64_t enters_ = 0;
+  uint64_t submissions_ = 0;
   uint64_t completions_ = 0;
 };
 

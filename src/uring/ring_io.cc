@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/unique_fd.h"
 #include "uring/socket_options.h"
+#include "uring/tcp_sample.h"
 
 namespace ringmain {
 namespace {
@@ -130,6 +131,7 @@ void RingIo::Connect(Token token, int fd, const SocketAddress& address) {
 }
 
 int RingIo::OpenSocket(int family, const SocketAddress* source, const SocketOptions* options, bool transparent) {
+  direct_calls_ += family == AF_UNIX ? 1 : source == nullptr ? 2 : 4;
   if (family == AF_UNIX) return OpenStreamSocket(family, /*mptcp=*/false);
   int opened = OpenStreamSocket(family, options != nullptr && options->mptcp);
   if (opened < 0) return opened;
@@ -148,7 +150,13 @@ int RingIo::OpenSocket(int family, const SocketAddress* source, const SocketOpti
   return bind(fd.get(), source->address(), source->length()) == 0 ? fd.release() : -errno;
 }
 
+void RingIo::KeepAlive(int fd, seconds idle, const SocketOptions* options) {
+  direct_calls_ += 4;
+  SetKeepAlive(fd, idle, options);
+}
+
 bool RingIo::ConnectedToItself(int fd, const SocketAddress& server) {
+  ++direct_calls_;
   absl::StatusOr<SocketAddress> local = SocketAddress::OfSocket(fd);
   if (!local.ok() || local->port() != server.port()) return false;
   absl::StatusOr<SocketAddress> peer = SocketAddress::OfPeer(fd);  // not `server`, which may be 0.0.0.0
@@ -157,16 +165,19 @@ bool RingIo::ConnectedToItself(int fd, const SocketAddress& server) {
 
 // Not IORING_OP_SPLICE: the kernel hands each one to a worker thread (io_uring/splice.c, always punted).
 int RingIo::SpliceToPipe(int fd, uint16_t pipe, uint32_t max_bytes) {
+  ++direct_calls_;
   ssize_t moved = splice(fd, nullptr, pipes_.write_end(pipe), nullptr, max_bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
   return moved >= 0 ? static_cast<int>(moved) : -errno;
 }
 
 int RingIo::SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) {
+  ++direct_calls_;
   ssize_t moved = splice(pipes_.read_end(pipe), nullptr, fd, nullptr, bytes, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
   return moved >= 0 ? static_cast<int>(moved) : -errno;
 }
 
 int RingIo::ReceiveNow(int fd, std::span<const iovec> parts) {
+  ++direct_calls_;
   ssize_t received = readv(fd, parts.data(), static_cast<int>(parts.size()));
   return received >= 0 ? static_cast<int>(received) : -errno;
 }
@@ -175,15 +186,23 @@ int RingIo::SendNow(int fd, std::span<const iovec> parts) {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(parts.data());  // only read
   message.msg_iovlen = parts.size();
+  ++direct_calls_;
   ssize_t sent = sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   return sent >= 0 ? static_cast<int>(sent) : -errno;
 }
 
-void RingIo::ShutdownSend(int fd) { shutdown(fd, SHUT_WR); }
+void RingIo::ShutdownSend(int fd) {
+  ++direct_calls_;
+  shutdown(fd, SHUT_WR);
+}
 
-void RingIo::Close(int fd) { close(fd); }
+void RingIo::Close(int fd) {
+  ++direct_calls_;
+  close(fd);
+}
 
 void RingIo::CloseWithReset(int fd) {
+  direct_calls_ += 2;
   linger abort{1, 0};
   setsockopt(fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
   close(fd);
@@ -191,17 +210,30 @@ void RingIo::CloseWithReset(int fd) {
 
 // A connect to no address ends a TCP connection at once, with a reset (tcp_disconnect in net/ipv4/tcp.c); unix sockets know no such thing.
 void RingIo::EndForAll(int fd, bool reset) {
+  ++direct_calls_;
   sockaddr nowhere{};
   nowhere.sa_family = AF_UNSPEC;
   if (!reset || connect(fd, &nowhere, sizeof(nowhere)) != 0) shutdown(fd, SHUT_RDWR);
 }
 
+void RingIo::PollNow(std::span<pollfd> files) {
+  ++direct_calls_;
+  poll(files.data(), files.size(), 0);
+}
+
 bool RingIo::HasBytes(int fd) {
+  ++direct_calls_;
   int bytes = 0;
   return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
+std::optional<TcpSample> RingIo::SampleTcp(int fd) {
+  ++direct_calls_;
+  return ringmain::SampleTcp(fd);
+}
+
 std::optional<SocketAddress> RingIo::PeerAddress(int fd) {
+  ++direct_calls_;
   sockaddr_storage address{};
   socklen_t length = sizeof(address);
   if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) return std::nullopt;
@@ -209,6 +241,7 @@ std::optional<SocketAddress> RingIo::PeerAddress(int fd) {
 }
 
 std::optional<SocketAddress> RingIo::LocalAddress(int fd) {
+  ++direct_calls_;
   absl::StatusOr<SocketAddress> address = SocketAddress::OfSocket(fd);
   return address.ok() ? std::optional(*address) : std::nullopt;
 }

@@ -23,6 +23,8 @@ class RingIo final : public Io, private BufferPublisher {
 
   BufferPool& buffers() { return *pool_; }
   const PipePool& pipes() const { return pipes_; }
+  // System calls that were made directly, not through the ring; those that make pipes and set what `options` ask for are left out.
+  uint64_t direct_calls() const { return direct_calls_; }
 
   const Abilities& abilities() const override { return abilities_; }
   void ReceiveMultishot(Token token, int fd, uint32_t credit_bytes) override;
@@ -32,7 +34,7 @@ class RingIo final : public Io, private BufferPublisher {
   void Connect(Token token, int fd, const SocketAddress& address) override;
   void Cancel(Token target) override { ring_.Cancel(target); }
   int OpenSocket(int family, const SocketAddress* source, const SocketOptions* options = nullptr, bool transparent = false) override;
-  void KeepAlive(int fd, seconds idle, const SocketOptions* options) override { SetKeepAlive(fd, idle, options); }
+  void KeepAlive(int fd, seconds idle, const SocketOptions* options) override;
   bool ConnectedToItself(int fd, const SocketAddress& server) override;
   void ShutdownSend(int fd) override;
   void Close(int fd) override;
@@ -47,8 +49,9 @@ class RingIo final : public Io, private BufferPublisher {
   int SpliceFromPipe(uint16_t pipe, int fd, uint32_t bytes) override;
   int ReceiveNow(int fd, std::span<const iovec> parts) override;
   int SendNow(int fd, std::span<const iovec> parts) override;
-  void PollNow(std::span<pollfd> files) override { poll(files.data(), files.size(), 0); }
+  void PollNow(std::span<pollfd> files) override;
   bool HasBytes(int fd) override;
+  std::optional<TcpSample> SampleTcp(int fd) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
   std::optional<SocketAddress> LocalAddress(int fd) override;
   TimePoint Now() override { return Clock::now(); }
@@ -74,6 +77,7 @@ class RingIo final : public Io, private BufferPublisher {
   // Headers are handed out in turn, and again from the first once the kernel has taken all queued entries.
   std::array<VectoredSend, kVectoredSends> vectored_;
   size_t next_vectored_ = 0;
+  uint64_t direct_calls_ = 0;
 };
 
 }  // namespace ringmain

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,12 @@
 #include "takeover/frozen_metrics.h"
 
 namespace ringmain {
+namespace {
+
+// The counter has `counted` of `total`; now it has all.
+void CountOn(Counter& counter, uint64_t& counted, uint64_t total) { counter.Add(total - std::exchange(counted, total)); }
+
+}  // namespace
 
 Worker::Worker(Options options, WorkerShared& shared, WorkerCells& cells)
     : options_(std::move(options)),
@@ -72,6 +79,7 @@ void Worker::Main(std::promise<absl::Status> set_up) {
   }
   set_up.set_value(status);
   if (status.ok()) Loop();
+  CountCpu();
   listing_.Close();
   sessions_.reset();
   io_.reset();
@@ -114,6 +122,7 @@ void Worker::Loop() {
     UpdateTimer();
     CountTurn(completions);
     if (timed) cells_.loop_turn.Observe(Clock::now() - start);
+    if (timed && turn_ % (kLoopTurnSampling * kCpuSampling) == 0) CountCpu();
     if (finish_ && sessions_->size() == 0 && waiting_.empty() && leaving_ == 0) return;
   }
 }
@@ -137,12 +146,19 @@ bool Worker::BusyPoll() {
 
 void Worker::CountTurn(unsigned completions) {
   cells_.completions.Add(completions);
-  cells_.enters.Add(ring_->enters() - counted_enters_);
-  counted_enters_ = ring_->enters();
+  CountOn(cells_.enters, counted_enters_, ring_->enters());
+  CountOn(cells_.submissions, counted_submissions_, ring_->submissions());
+  CountOn(cells_.system_calls, counted_calls_, ring_->enters() + io_->direct_calls());
   cells_.pipes.Set(static_cast<int64_t>(io_->pipes().total()));
   cells_.pipes_lent.Set(static_cast<int64_t>(io_->pipes().lent()));
   if (ring_->overflowed()) [[unlikely]]
     cells_.cq_overflows.Add();
+}
+
+void Worker::CountCpu() {
+  timespec cpu{};
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &cpu) != 0) return;
+  CountOn(cells_.cpu_ns, counted_cpu_ns_, static_cast<uint64_t>(cpu.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(cpu.tv_nsec));
 }
 
 void Worker::Handle(const Completion& completion) {

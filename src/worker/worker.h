@@ -73,6 +73,8 @@ class Worker final : private SessionObserver {
   static constexpr uint32_t kDrainAccepts = 8192;
   // Of so many loop turns one is timed.
   static constexpr uint32_t kLoopTurnSampling = 16;
+  // Of so many of those that are timed one also asks for the CPU time of the thread, which takes a system call.
+  static constexpr uint32_t kCpuSampling = 8;
 
   Worker(Options options, WorkerShared& shared, WorkerCells& cells);
   // REQUIRES: the thread was never started, or Join returned.
@@ -123,6 +125,7 @@ class Worker final : private SessionObserver {
   bool BusyPoll();
   void Handle(const Completion& completion);
   void CountTurn(unsigned completions);
+  void CountCpu();
 
   void OnWake();
   void OnCommands(uint32_t commands);
@@ -203,7 +206,11 @@ class Worker final : private SessionObserver {
   bool finish_ = false;
   std::optional<CloseReason> cut_;  // sessions were cut: nobody is let in any more
   uint32_t turn_ = 0;
+  // Of what the ring, its Io and the thread have counted, so much is in the cells.
   uint64_t counted_enters_ = 0;
+  uint64_t counted_submissions_ = 0;
+  uint64_t counted_calls_ = 0;
+  uint64_t counted_cpu_ns_ = 0;
 
   std::atomic<bool> finished_{false};  // written by the worker, read by any thread
 };

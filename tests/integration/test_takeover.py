@@ -55,7 +55,7 @@ def every_counter(proxy, workers=99):
     """Counters and histograms, of workers those with a number below `workers`."""
     found = {}
     for name, samples in proxy.metrics().items():
-        counts = name.endswith(("_total", "_bucket", "_count", "_sum")) and "config_reloads" not in name
+        counts = name.endswith(("_total", "_bucket", "_count", "_sum"))
         for labels, value in samples.items() if counts and name.startswith("ringmain_") else ():
             if int(dict(labels).get("worker", 0)) < workers:
                 found[name, labels] = value
@@ -364,7 +364,9 @@ def test_metrics_and_health_go_on(before, after, abc, own, line):
     proxy.wait_metric("ringmain_server_up", 0, server=b)
     proxy.wait_active(16)
     refused = proxy.metric("ringmain_server_connect_failures_total", server=b)
+    assert proxy.get("/api/v1/reload", method="POST", headers={"Content-Type": "application/json"}, body="{}")[0] == 200
     then = every_counter(proxy, after)
+    assert sum(value for (name, _), value in then.items() if name == "ringmain_config_reloads_total") == 1
     slow = {"health_check": {**CHECK, "interval": "10m"}}
     proxy = line.after(proxy, line.config([a, b, c], workers=after, upstream=slow))
     assert_none_fell(then, every_counter(proxy, after))

@@ -215,6 +215,16 @@ bool SimIo::HasBytes(int fd) {
   return socket != nullptr && socket->readable() > 0;
 }
 
+// Its round trip takes as many milliseconds as its fd says, each byte is a segment, and each tenth is sent again.
+std::optional<TcpSample> SimIo::SampleTcp(int fd) {
+  SimSocket* socket = Usable(fd, "question how it fares");
+  if (socket == nullptr) return std::nullopt;
+  report_.Expect(!socket->is_client && socket->connected, "question how fd ", fd, " fares, which is no server's");
+  ++samples_;
+  auto segments = static_cast<uint32_t>(socket->accepted);
+  return TcpSample{milliseconds(fd), segments, segments / 10};
+}
+
 // A client's port is its fd.
 std::optional<SocketAddress> SimIo::PeerAddress(int fd) {
   SimSocket* socket = Usable(fd, "question for its peer");

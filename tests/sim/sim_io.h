@@ -79,6 +79,7 @@ class SimIo final : public Io, public BufferPublisher {
   int ReceiveNow(int fd, std::span<const iovec> parts) override;
   int SendNow(int fd, std::span<const iovec> parts) override;
   bool HasBytes(int fd) override;
+  std::optional<TcpSample> SampleTcp(int fd) override;
   std::optional<SocketAddress> PeerAddress(int fd) override;
   std::optional<SocketAddress> LocalAddress(int) override { return SocketAddress::Parse("10.0.0.3:80").value(); }
   TimePoint Now() override { return now_; }
@@ -136,6 +137,7 @@ class SimIo final : public Io, public BufferPublisher {
   std::deque<SimSocket>& sockets() { return sockets_; }  // also the closed ones; fds are indices and never used again
   std::deque<SimSession>& sessions() { return sessions_; }
   size_t published() const { return published_.size(); }
+  uint64_t samples() const { return samples_; }  // answers to SampleTcp
   // Buffers that completions hold which the proxy has not handled yet.
   size_t buffers_under_way() const;
   // The first bytes of what the peer of a socket sends.
@@ -226,6 +228,7 @@ class SimIo final : public Io, public BufferPublisher {
   std::vector<SimPipe> pipes_;
   std::map<size_t, uint64_t> replaced_;  // by server
   uint64_t refused_pipes_ = 0;
+  uint64_t samples_ = 0;
   uint32_t most_given_ = 0;
   uint32_t taken_in_turn_ = 0;
 };

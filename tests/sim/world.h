@@ -97,6 +97,7 @@ class World final : public SessionObserver {
   TimePoint limited_since() const { return limited_since_; }
   const ListenerCells& listener_cells() const { return listener_cells_; }
   const WorkerCells& worker_cells() const { return worker_cells_; }
+  const UpstreamCells& upstream_cells() const { return upstream_cells_; }
   const ServerCells& server_cells(size_t server) const { return server_cells_[server]; }
   uint64_t closed(CloseReason reason) const { return listener_cells_.closed[static_cast<size_t>(reason)].value(); }
   // Once health has changed, which servers a session could have had is not known any more.

@@ -98,7 +98,7 @@ class HealthThreadTest : public testing::Test {
     std::vector<ProbeTarget> targets;
     for (size_t u = 0; u < upstreams_.size(); ++u)
       for (size_t i = 0; upstreams_[u]->config().health_check.has_value() && i < upstreams_[u]->size(); ++i)
-        targets.push_back({upstreams_[u]->name(), upstreams_[u]->servers()[i], metrics_[u][i],
+        targets.push_back({upstreams_[u]->name(), upstreams_[u]->servers()[i], metrics_[u][i], upstream_metrics_,
                            std::make_shared<const HealthCheckConfig>(*upstreams_[u]->config().health_check), {}});
     return targets;
   }
@@ -121,6 +121,7 @@ class HealthThreadTest : public testing::Test {
       .interval = milliseconds(20), .timeout = milliseconds(2000), .rise = 2, .fall = 3, .jitter_percent = 0};
 
   static inline Features features_;
+  std::shared_ptr<UpstreamMetrics> upstream_metrics_ = std::make_shared<UpstreamMetrics>("echo", 1);
   std::vector<std::vector<std::shared_ptr<ServerMetrics>>> metrics_;
   std::vector<std::unique_ptr<Upstream>> upstreams_;
   std::unique_ptr<HealthThread> health_;

@@ -53,6 +53,7 @@ class FakeIo final : public Io {
   void EndForAll(int, bool) override { ADD_FAILURE(); }
   void PollNow(std::span<pollfd>) override {}
   bool HasBytes(int) override { return false; }
+  std::optional<TcpSample> SampleTcp(int) override { return std::nullopt; }
   std::optional<SocketAddress> PeerAddress(int) override { return std::nullopt; }
   std::optional<SocketAddress> LocalAddress(int) override { return std::nullopt; }
   std::optional<uint16_t> AcquirePipe() override { return std::nullopt; }
@@ -148,7 +149,7 @@ class ProbesTest : public testing::Test {
     std::vector<ProbeTarget> targets;
     for (size_t i = 0; i < upstream_->size(); ++i) {
       std::span<const SocketAddress> sources = upstream_->sources(i);
-      targets.push_back({"echo", upstream_->servers()[i], metrics_[i], std::make_shared<const HealthCheckConfig>(check),
+      targets.push_back({"echo", upstream_->servers()[i], metrics_[i], upstream_metrics_, std::make_shared<const HealthCheckConfig>(check),
                          {sources.begin(), sources.end()}});
     }
     return targets;
@@ -181,6 +182,7 @@ class ProbesTest : public testing::Test {
   UpstreamConfig config_;
   std::optional<Upstream> upstream_;
   std::vector<std::shared_ptr<ServerMetrics>> metrics_;
+  std::shared_ptr<UpstreamMetrics> upstream_metrics_ = std::make_shared<UpstreamMetrics>("echo", 1);
   std::optional<Probes> probes_;
 };
 

@@ -111,6 +111,34 @@ TEST_F(ProbesTest, ASuccessThatCrossesTheCancelDoesNotCountAsWell) {
   EXPECT_EQ(metrics_[0]->health.succeeded.value(), 0u);
 }
 
+TEST_F(ProbesTest, DurationsAreOfChecksThatHadAResult) {
+  Begin(kCheck);
+  auto count = [this] {
+    const auto& durations = upstream_metrics_->health_check_duration;
+    uint64_t all = 0;
+    for (size_t i = 0; i < std::decay_t<decltype(durations)>::kBuckets; ++i) all += durations.bucket(i);
+    return all;
+  };
+  Pass(Probes::kFirstProbesWithin);
+  TimePoint started = now_;
+  Pass(milliseconds(300));
+  Complete(0, -ECONNREFUSED);
+  EXPECT_EQ(count(), 1u);
+  uint64_t sum = upstream_metrics_->health_check_duration.sum();
+  EXPECT_GE(sum, static_cast<uint64_t>(Duration(now_ - started).count()));
+  EXPECT_LE(sum, static_cast<uint64_t>(Duration(now_ - started + Probes::kFirstProbesWithin).count()));
+  io_.open_error = EMFILE;
+  Pass(milliseconds(2300));
+  EXPECT_EQ(count(), 1u) << "no file descriptor says nothing of the server";
+  io_.open_error = 0;
+  Pass(milliseconds(4500));
+  ASSERT_EQ(io_.cancelled.size(), 1u);
+  EXPECT_EQ(count(), 2u) << "one that timed out took its timeout";
+  EXPECT_GE(upstream_metrics_->health_check_duration.sum() - sum, 1'000'000'000u);
+  Complete(0, -ECANCELED);
+  EXPECT_EQ(count(), 2u);
+}
+
 TEST_F(ProbesTest, StaleCompletionsAreDropped) {
   Begin(kCheck);
   Answer(0, 0);

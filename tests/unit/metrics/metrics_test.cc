@@ -19,7 +19,7 @@ TEST(DurationHistogram, BoundsAreInclusive) {
   EXPECT_EQ(histogram.bucket(1), 2u);
   EXPECT_EQ(histogram.bucket(2), 1u);
   EXPECT_EQ(histogram.bucket(3), 2u);
-  EXPECT_EQ(histogram.sum_ns(), 0u + 0 + 10 + 11 + 100 + 1000 + 1001 + 1000000);
+  EXPECT_EQ(histogram.sum(), 0u + 0 + 10 + 11 + 100 + 1000 + 1001 + 1000000);
 }
 
 TEST(PerWorker, CellsDoNotShareCacheLines) {

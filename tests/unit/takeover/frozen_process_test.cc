@@ -16,7 +16,7 @@ namespace {
 
 FrozenProcess Sample() {
   FrozenProcess process;
-  process.listeners.push_back({"front", "back", {{"accepted", 7}, {"closed_idle_timeout", 2}}, {{1, 0, 2}, 99}});
+  process.listeners.push_back({"front", "back", {{"accepted", 7}, {"closed_idle_timeout", 2}}, {{1, 0, 2}, 99}, {}});
   FrozenUpstream& upstream = process.upstreams.emplace_back();
   upstream.name = "back";
   upstream.connect_duration = {{5}, 6};
@@ -242,16 +242,71 @@ TEST(FrozenMetrics, TotalsComeBack) {
   before.cells[1].closed[static_cast<size_t>(CloseReason::kNoServer)].Add(9);
   before.cells[0].duration.Observe(seconds(2));
   before.cells[2].duration.Observe(seconds(2));
+  before.cells[2].first_byte.Observe(seconds(3));
+  before.cells[1].session_bytes[1].Observe(5000);
   Add(Freeze(before), after.cells[0]);
   EXPECT_EQ(after.cells[0].accepted.value(), 7u);
   EXPECT_EQ(after.cells[0].bytes[1].value(), 1ull << 40);
   EXPECT_EQ(after.cells[0].closed[static_cast<size_t>(CloseReason::kNoServer)].value(), 9u);
-  EXPECT_EQ(after.cells[0].duration.sum_ns(), 4'000'000'000u);
+  EXPECT_EQ(after.cells[0].duration.sum(), 4'000'000'000u);
   EXPECT_EQ(Freeze(after).duration.buckets, Freeze(before).duration.buckets);
+  EXPECT_EQ(after.cells[0].first_byte.sum(), 3'000'000'000u);
+  EXPECT_EQ(after.cells[0].session_bytes[1].sum(), 5000u);
+  EXPECT_EQ(after.cells[0].session_bytes[0].sum(), 0u);
   FrozenListener other = Freeze(before);
   other.duration.buckets.assign(3, 5);
   Add(other, after.cells[1]);
   EXPECT_EQ(after.cells[1].duration.bucket(decltype(after.cells[1].duration)::kBuckets - 1), 15u) << "other bounds: none is lost";
+}
+
+TEST(FrozenProcess, LaterCountsComeBack) {
+  FrozenProcess process = Sample();
+  process.listeners[0].histograms["first_byte"] = {{1, 2, 3}, 4};
+  process.upstreams[0].histograms["queue_wait"] = {{5}, 6};
+  process.reloads = {{"succeeded", 7}, {"failed", 8}};
+  FrozenSession& session = process.sessions[0].session;
+  session.first_byte_at = TimePoint(Duration(123));
+  session.sampled_segments = UINT32_MAX;
+  session.sampled_retransmits = 9;
+  absl::StatusOr<FrozenProcess> decoded = DecodeProcess(Encode(process), 5);
+  ASSERT_TRUE(decoded.ok()) << decoded.status();
+  ExpectSame(*decoded, process);
+  EXPECT_EQ(decoded->listeners[0].histograms["first_byte"].buckets, (std::vector<uint64_t>{1, 2, 3}));
+  EXPECT_EQ(decoded->upstreams[0].histograms["queue_wait"].sum, 6u);
+  EXPECT_EQ(decoded->reloads["failed"], 8u);
+  EXPECT_EQ(decoded->sessions[0].session.first_byte_at, TimePoint(Duration(123)));
+  EXPECT_EQ(decoded->sessions[0].session.sampled_segments, UINT32_MAX);
+  EXPECT_EQ(decoded->sessions[0].session.sampled_retransmits, 9u);
+}
+
+TEST(FrozenMetrics, UpstreamsAndReloadsComeBack) {
+  UpstreamMetrics before("back", 3), after("back", 1);
+  before.cells[1].queue_wait.Observe(seconds(1));
+  before.cells[2].queue_wait.Observe(seconds(2));
+  before.cells[0].connect_duration.Observe(milliseconds(1));
+  before.health_check_duration.Observe(milliseconds(3));
+  Add(Freeze(before), after);
+  EXPECT_EQ(after.cells[0].queue_wait.sum(), 3'000'000'000u);
+  EXPECT_EQ(after.cells[0].connect_duration.sum(), 1'000'000u);
+  EXPECT_EQ(after.health_check_duration.sum(), 3'000'000u);
+  ServerMetrics server("10.0.0.1:1", 2), same("10.0.0.1:1", 1);
+  server.cells[0].rtt_samples.Add(2);
+  server.cells[1].rtt_ns.Add(3);
+  server.cells[1].sampled_segments.Add(4);
+  server.cells[0].sampled_retransmits.Add(5);
+  Add(Freeze(server), same);
+  EXPECT_EQ(Freeze(same).counters, Freeze(server).counters);
+  EXPECT_EQ(same.cells[0].sampled_retransmits.value(), 5u);
+  ReloadCells reloads, later;
+  reloads.failed.Add(2);
+  Add(Freeze(reloads), later);
+  EXPECT_EQ(later.failed.value(), 2u);
+  WorkerCells worker, next;
+  worker.messages.Add(6);
+  worker.cpu_ns.Add(7);
+  Add(Freeze(worker), next);
+  EXPECT_EQ(next.messages.value(), 6u);
+  EXPECT_EQ(next.cpu_ns.value(), 7u);
 }
 
 TEST(FrozenMetrics, LookupsComeBack) {
