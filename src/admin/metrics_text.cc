@@ -1,9 +1,6 @@
-#include <prometheus/text_serializer.h>
-
-#include <sstream>
-
 #include "admin/families.h"
 #include "admin/sum.h"
+#include "admin/text_format.h"
 
 namespace ringmain {
 namespace {
@@ -203,10 +200,7 @@ std::string RenderMetrics(const AdminView& view) {
   AddWorkers(*view.workers, families);
   AddReloads(*view.reloads, families);
   AddProcess(view, *layout, families);
-  std::vector<MetricFamily> list(std::make_move_iterator(families.begin()), std::make_move_iterator(families.end()));
-  std::ostringstream out;
-  prometheus::TextSerializer().Serialize(out, list);
-  return std::move(out).str();
+  return ToText(families);
 }
 
 }  // namespace ringmain
