@@ -3,11 +3,11 @@
 # shellcheck shell=bash disable=SC2034
 
 BUILD_PACKAGES=(g++ meson ninja-build pkg-config cmake liburing-dev libabsl-dev libyaml-cpp-dev libre2-dev
-  libspdlog-dev prometheus-cpp-dev libcivetweb-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libc-ares-dev
+  libspdlog-dev prometheus-cpp-dev systemtap-sdt-dev zlib1g-dev nlohmann-json3-dev libcli11-dev libc-ares-dev
   libgtest-dev)
 TEST_PACKAGES=(python3 python3-pytest python3-yaml python3-jsonschema python3-seccomp python3-pyte docker-compose dnsmasq-base)
-# Of the fuzz targets, which need clang and its runtime.
-FUZZ_PACKAGES=(clang-14 libclang-rt-14-dev)
+# Of the fuzz targets, which need clang and its runtime, and of the test that counts trace probes.
+FUZZ_PACKAGES=(clang-14 libclang-rt-14-dev bpftrace)
 # Also of the tests that only the full tier runs.
 MEASURE_PACKAGES=(nginx libnginx-mod-stream openssh-client openssh-server)
 

@@ -1,14 +1,12 @@
 #include "loadtest/echo_metrics.h"
 
-#include <civetweb.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 
 #include <limits>
 #include <utility>
 
-#include "absl/status/status.h"
-#include "absl/strings/str_cat.h"
+#include "admin/http_server.h"
 
 namespace ringmain::loadtest {
 namespace {
@@ -52,41 +50,11 @@ MetricFamily RequestDuration(const RequestStats& requests, uint64_t& count) {
 
 class Server : public EchoMetricsServer {
  public:
-  explicit Server(EchoMetricsSource source) : source_(std::move(source)) {}
-  ~Server() override {
-    if (context_ != nullptr) mg_stop(context_);
-  }
-
-  absl::Status Listen(const SocketAddress& address) {
-    std::string port = address.ToString();
-    const char* settings[] = {"listening_ports", port.c_str(), "num_threads", "2", nullptr};
-    mg_callbacks callbacks{};
-    context_ = mg_start(&callbacks, nullptr, settings);
-    mg_server_port bound[1] = {};
-    if (context_ == nullptr || mg_get_server_ports(context_, 1, bound) != 1)
-      return absl::UnavailableError(
-          absl::StrCat("cannot serve metrics on ", port, ": the address is in use or not allowed"));
-    address_ = address;
-    address_.set_port(static_cast<uint16_t>(bound[0].port));
-    mg_set_request_handler(context_, "/metrics$", &Server::Answer, this);
-    return absl::OkStatus();
-  }
-  SocketAddress address() const override { return address_; }
+  explicit Server(std::unique_ptr<HttpServer> http) : http_(std::move(http)) {}
+  SocketAddress address() const override { return http_->address(); }
 
  private:
-  static int Answer(mg_connection* connection, void* self) {
-    std::string body = RenderMetrics(static_cast<Server*>(self)->source_);
-    mg_printf(connection,
-              "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: %zu\r\nConnection: "
-              "close\r\n\r\n",
-              body.size());
-    mg_write(connection, body.data(), body.size());
-    return 200;
-  }
-
-  EchoMetricsSource source_;
-  SocketAddress address_;
-  mg_context* context_ = nullptr;
+  std::unique_ptr<HttpServer> http_;
 };
 
 }  // namespace
@@ -124,9 +92,12 @@ std::string RenderMetrics(const EchoMetricsSource& source) {
 
 absl::StatusOr<std::unique_ptr<EchoMetricsServer>> EchoMetricsServer::Start(const SocketAddress& address,
                                                                             EchoMetricsSource source) {
-  auto server = std::make_unique<Server>(std::move(source));
-  if (absl::Status status = server->Listen(address); !status.ok()) return status;
-  return std::unique_ptr<EchoMetricsServer>(std::move(server));
+  auto http = HttpServer::Start("metrics", "--metrics", address, [source = std::move(source)](const HttpRequest& request) -> HttpResponse {
+    if (request.path != "/metrics") return {.status = 404, .body = "not found\n"};
+    return {.body = RenderMetrics(source), .content_type = "text/plain; version=0.0.4"};
+  });
+  if (!http.ok()) return http.status();
+  return std::make_unique<Server>(*std::move(http));
 }
 
 }  // namespace ringmain::loadtest

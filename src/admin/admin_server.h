@@ -1,6 +1,6 @@
 // AdminServer: the HTTP side of ringmain: /metrics, /healthz, /readyz, /api/v1/status and control.
 //
-// Its threads are civetweb's. They read atomics of the other threads and immutable objects, take no lock a worker could wait for, and
+// Its threads are those of http_server.h. They read atomics of the other threads and immutable objects, take no lock a worker could wait for, and
 // change nothing. The list of sessions they ask for, through `AdminView::list_sessions`. Control goes through callbacks of `AdminView` into
 // process, after RefusePost (routes.h).
 #pragma once
@@ -60,6 +60,7 @@ struct Layout {
   std::vector<UpstreamLayout> upstreams;
   std::vector<WorkerLayout> workers;
   uint32_t max_connections = 0;  // the effective limits.max_connections
+  std::string control_token;     // that a POST must show; empty: none
 };
 
 struct ReloadResult {
@@ -106,17 +107,17 @@ inline constexpr uint32_t kDefaultSessions = 100;
 inline constexpr uint32_t kMostSessions = 10000;
 
 // File descriptors that an AdminServer may hold at once: the process keeps them out of what sessions may use.
-inline constexpr uint32_t kAdminFileDescriptors = 64;
+inline constexpr uint32_t kAdminFileDescriptors = 140;
 
 class AdminServer {
  public:
   // Serves everything on `admin` and, if there is one, /metrics /healthz /readyz on `metrics`, until destroyed.
-  // Errors: one line with the address, the cause (an occupied port, a missing privilege, IPv6 with a civetweb built without) and the
-  // setting to change. REQUIRES: called with every signal blocked that civetweb's threads must not take (they inherit the mask); the
+  // Errors: one line with the address, the cause (an occupied port, a missing privilege) and the
+  // setting to change. REQUIRES: called with every signal blocked that its threads must not take (they inherit the mask); the
   // pointers of `view` are not null.
   static absl::StatusOr<std::unique_ptr<AdminServer>> Start(AdminView view, const SocketAddress& admin,
                                                             const std::optional<SocketAddress>& metrics);
-  // Ends the threads: at once, or within 2 s per address if a client holds a connection open.
+  // Ends the threads, once they are through with requests in progress.
   virtual ~AdminServer() = default;
 
   // Serves these addresses, too, where they differ from those that were asked for last. Errors: as above; nothing has changed.

@@ -1,105 +1,158 @@
 #include "admin/http_server.h"
 
-#include <civetweb.h>
 #include <netinet/in.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <deque>
 #include <exception>
+#include <list>
 #include <mutex>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "base/check.h"
 #include "base/unique_fd.h"
 #include "log/log.h"
 
 namespace ringmain {
 namespace {
 
-constexpr unsigned kCivetwebIpv6 = 8;            // MG_FEATURES_IPV6; Debian 12 builds civetweb without it
-constexpr size_t kWriteChunk = 64 << 10;         // between two looks at the clock
-constexpr std::chrono::seconds kWriteLimit{30};  // for a whole response
+constexpr int kBacklog = 128;
+constexpr size_t kMostUnread = 256 << 10;          // bytes taken from a client that got its response
+constexpr Duration kAcceptRetry = milliseconds(100);  // after want of file descriptors or memory
+constexpr Duration kStopLimit = seconds(1);
 
-class CivetwebServer final : public HttpServer {
+struct Connection {
+  enum class Phase {
+    kReading,   // the request
+    kHandling,  // the handler's threads use it, nobody else
+    kWriting,   // the response
+    kClosing,   // our side is shut down; what still comes is discarded: closing a socket with unread bytes resets it, and the client might
+                // lose the response
+  };
+
+  void Enter(Phase next, TimePoint now) {
+    phase = next;
+    since = now;
+    done = 0;
+  }
+  TimePoint EndsAt() const;       // by its phase's limit
+  TimePoint MakesRoomFrom() const;  // by its phase's grace
+
+  UniqueFd fd;
+  Phase phase = Phase::kReading;
+  TimePoint since;        // it is in its phase
+  std::string bytes;      // reading: of the request; handling and writing: the response
+  size_t done = 0;        // reading: of `bytes`, known to hold no whole head; writing: sent; closing: discarded
+  HttpHead head;          // once it is there
+  size_t head_bytes = 0;  // 0: it is not there yet
+};
+
+TimePoint Connection::EndsAt() const {
+  switch (phase) {
+    case Phase::kReading: return since + kReadLimit;
+    case Phase::kHandling: return TimePoint::max();
+    case Phase::kWriting: return since + kWriteLimit;
+    case Phase::kClosing: return since + kCloseLimit;
+  }
+  return TimePoint::max();
+}
+
+TimePoint Connection::MakesRoomFrom() const {
+  switch (phase) {
+    case Phase::kReading: return since + kReadGrace;
+    case Phase::kHandling: return TimePoint::max();
+    case Phase::kWriting: return since + kWriteGrace;
+    case Phase::kClosing: return since;
+  }
+  return TimePoint::max();
+}
+
+class Server final : public HttpServer {
  public:
-  CivetwebServer(std::string section, std::string setting, const SocketAddress& listen, Handler handler)
-      : section_(std::move(section)), setting_(std::move(setting)), listen_(listen), address_(listen), handler_(std::move(handler)) {}
-  ~CivetwebServer() override;
+  Server(std::string section, std::string setting, const SocketAddress& listen, Handler handler)
+      : section_(std::move(section)), setting_(std::move(setting)), address_(listen), handler_(std::move(handler)) {}
+  ~Server() override;
 
   absl::Status Start();
   const SocketAddress& address() const override { return address_; }
 
  private:
-  static CivetwebServer& Of(const mg_connection* connection) {
-    return *static_cast<CivetwebServer*>(mg_get_user_data(mg_get_context(connection)));
-  }
-  static int OnRequest(mg_connection* connection);
-  static int OnHttpError(mg_connection* connection, int status, const char* message);
-  static int OnLogMessage(const mg_connection* connection, const char* message);
+  using Phase = Connection::Phase;
+  using Connections = std::list<Connection>;
 
-  absl::Status CheckAddress() const;
-  HttpResponse Handle(mg_connection* connection) const;
-  void TakeLogMessage(const char* message);
+  absl::Status Listen();
+
+  // ---- The waiting thread ----
+  void Serve();
+  void Wait(TimePoint now);
+  bool Finished(TimePoint now);
+  void TakeAnswered(TimePoint now);
+  void Accept(TimePoint now);
+  bool MakeRoom(TimePoint now);
+  void Continue(Connection& connection, TimePoint now);
+  void Receive(Connection& connection, TimePoint now);
+  void ReadHead(Connection& connection, TimePoint now);
+  void Answer(Connection& connection, const HttpResponse& response, TimePoint now);
+  void Send(Connection& connection, TimePoint now);
+  void Discard(Connection& connection);
+  void CutUnsent();
+  void Warn(std::string_view what);
+
+  // ---- The handler's threads ----
+  void Work();
+  std::string Handled(const Connection& connection);
 
   const std::string section_;
   const std::string setting_;
-  const SocketAddress listen_;  // as configured; civetweb's threads read it
-  SocketAddress address_;       // as bound; written by Start, while civetweb's threads run already
+  SocketAddress address_;  // as bound, once started
   const Handler handler_;
-  mg_context* context_ = nullptr;
-
   LogLimiter limiter_;
-  std::mutex mutex_;         // guards the two below
-  bool starting_ = true;     // messages are causes of a failed start, not log lines
-  std::string start_error_;  // the first of them
+
+  // The waiting thread's. One whose fd is closed is gone, and leaves the list at the end of the turn.
+  UniqueFd listening_;
+  Connections connections_;
+  TimePoint accept_from_{};  // not before
+  std::vector<pollfd> polled_;
+
+  const UniqueFd wake_{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  std::mutex mutex_;  // guards the rest
+  std::condition_variable work_;
+  std::deque<Connection*> to_handle_;
+  std::vector<Connection*> answered_;
+  bool stopping_ = false;  // accept no more
+  bool ended_ = false;     // no more work will come
+  std::thread waiter_;
+  std::vector<std::thread> workers_;
 };
 
-// False if the client did not take it all. In pieces, because civetweb's timeout counts from the last progress: a client that takes a
-// byte now and then would hold the thread.
-bool Write(mg_connection* connection, std::string_view bytes, std::chrono::steady_clock::time_point deadline) {
-  while (!bytes.empty() && std::chrono::steady_clock::now() < deadline) {
-    int n = mg_write(connection, bytes.data(), std::min(kWriteChunk, bytes.size()));
-    if (n <= 0) return false;
-    bytes.remove_prefix(static_cast<size_t>(n));
-  }
-  return bytes.empty();
-}
+// ---- Starting and ending ----
 
-void Send(mg_connection* connection, const HttpResponse& response, bool with_body) {
-  std::string header =
-      absl::StrCat("HTTP/1.1 ", response.status, " ", mg_get_response_code_text(connection, response.status),
-                   "\r\nContent-Type: ", response.content_type, "\r\nContent-Length: ", response.body.size(),
-                   "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n");
-  if (!response.allow.empty()) absl::StrAppend(&header, "Allow: ", response.allow, "\r\n");
-  absl::StrAppend(&header, "Connection: close\r\n\r\n");
-  auto deadline = std::chrono::steady_clock::now() + kWriteLimit;
-  if (Write(connection, header, deadline) && with_body) Write(connection, response.body, deadline);
-}
-
-absl::Status CivetwebServer::CheckAddress() const {
+absl::Status Server::Listen() {
   std::string where = absl::StrCat(section_, ": ", address_.ToString());
   std::string setting = absl::StrCat("; set ", setting_, " to ");
   if (address_.is_unix()) return absl::InvalidArgumentError(absl::StrCat(where, " must be an IP address and a port"));
-  if (address_.family() == AF_INET6 && mg_check_feature(kCivetwebIpv6) == 0) {
-    return absl::UnimplementedError(absl::StrCat(where, " cannot be served: this build of civetweb (", mg_version(),
-                                                 ") has no IPv6", setting, "an IPv4 address"));
-  }
-  // civetweb reports a failed bind vaguely, and by log only. So bind once before it does, as it does, for the precise
-  // cause.
-  UniqueFd probe(socket(address_.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!probe.valid()) return absl::ErrnoToStatus(errno, absl::StrCat(where, ": socket"));
+  listening_.reset(socket(address_.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listening_.valid() || !wake_.valid()) return absl::ErrnoToStatus(errno, absl::StrCat(where, ": socket"));
   int on = 1;
-  (void)setsockopt(probe.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  if (address_.family() == AF_INET6) (void)setsockopt(probe.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
-  if (bind(probe.get(), address_.address(), address_.length()) == 0) return absl::OkStatus();
+  (void)setsockopt(listening_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+  if (address_.family() == AF_INET6) (void)setsockopt(listening_.get(), IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
+  if (bind(listening_.get(), address_.address(), address_.length()) == 0 && listen(listening_.get(), kBacklog) == 0) {
+    absl::StatusOr<SocketAddress> bound = SocketAddress::OfSocket(listening_.get());
+    if (!bound.ok()) return bound.status();
+    address_ = *bound;
+    return absl::OkStatus();
+  }
   switch (errno) {
     case EADDRINUSE:
       return absl::AlreadyExistsError(absl::StrCat(where, " is already in use", setting, "a free address"));
@@ -115,139 +168,246 @@ absl::Status CivetwebServer::CheckAddress() const {
   }
 }
 
-absl::Status CivetwebServer::Start() {
-  static const unsigned initialized = mg_init_library(MG_FEATURES_DEFAULT);  // never undone: once a process
-  (void)initialized;
-  if (absl::Status status = CheckAddress(); !status.ok()) return status;
-
-  std::string listen = address_.ToString();
-  std::string threads = absl::StrCat(kHttpThreads);
-  std::string timeout = absl::StrCat(std::chrono::milliseconds(kHttpTimeout).count());
-  std::string queue = absl::StrCat(kHttpQueue);
-  const char* options[] = {"listening_ports",
-                           listen.c_str(),
-                           "num_threads",
-                           threads.c_str(),
-                           "request_timeout_ms",
-                           timeout.c_str(),
-                           "connection_queue",
-                           queue.c_str(),
-                           "enable_keep_alive",
-                           "no",
-                           "max_request_size",
-                           "16384",
-                           "tcp_nodelay",
-                           "1",
-                           nullptr};
-  mg_callbacks callbacks{};
-  callbacks.begin_request = &OnRequest;
-  callbacks.http_error = &OnHttpError;
-  callbacks.log_message = &OnLogMessage;
-  context_ = mg_start(&callbacks, this, options);
-
-  std::lock_guard<std::mutex> lock(mutex_);
-  starting_ = false;
-  if (context_ == nullptr) {
-    return absl::InternalError(absl::StrCat(
-        section_, ": ", listen, " cannot be served: ", start_error_.empty() ? "civetweb did not start" : start_error_));
+absl::Status Server::Start() {
+  if (absl::Status status = Listen(); !status.ok()) return status;
+  try {
+    for (int i = 0; i < kHttpThreads; ++i) workers_.emplace_back(&Server::Work, this);
+    waiter_ = std::thread(&Server::Serve, this);
+  } catch (const std::system_error& error) {
+    return absl::ResourceExhaustedError(absl::StrCat(section_, ": cannot start a thread: ", error.what(),
+                                                     "; raise the limit of processes (ulimit -u, the container's pids limit)"));
   }
-  mg_server_port port{};
-  RINGMAIN_CHECK(mg_get_server_ports(context_, 1, &port) == 1);
-  address_.set_port(static_cast<uint16_t>(port.port));
   return absl::OkStatus();
 }
 
-CivetwebServer::~CivetwebServer() {
-  if (context_ == nullptr) return;
-  // mg_stop waits for the accepting thread, which looks at the stop flag only every 2 s, or after a connection. So
-  // connect until it ended.
-  std::atomic<bool> stopped{false};
-  std::thread stopper;
-  try {
-    stopper = std::thread([this, &stopped] {
-      mg_stop(context_);
-      stopped.store(true, std::memory_order_release);
-    });
-  } catch (const std::system_error&) {  // no thread to be had
-    mg_stop(context_);
-    return;
-  }
-  while (!stopped.load(std::memory_order_acquire)) {
-    UniqueFd poke(socket(address_.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (poke.valid()) (void)connect(poke.get(), address_.address(), address_.length());
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-  }
-  stopper.join();
-}
-
-// Takes the body off the connection.
-void ReadBody(mg_connection* connection, HttpRequest& request) {
-  request.body.resize(kMostBody + 1);
-  size_t length = 0;
-  while (length < request.body.size()) {
-    int n = mg_read(connection, request.body.data() + length, request.body.size() - length);
-    if (n <= 0) break;
-    length += static_cast<size_t>(n);
-  }
-  request.body.resize(length);
-  request.body_too_long = length > kMostBody;
-}
-
-HttpResponse CivetwebServer::Handle(mg_connection* connection) const {
-  const mg_request_info* info = mg_get_request_info(connection);
-  auto header = [&](const char* name) {
-    const char* value = mg_get_header(connection, name);
-    return std::string(value == nullptr ? "" : value);
-  };
-  HttpRequest request{.method = info->request_method,
-                      .path = info->local_uri,
-                      .query = info->query_string == nullptr ? "" : info->query_string,
-                      .host = header("Host"),
-                      .content_type = header("Content-Type"),
-                      .body = "",
-                      .bound = listen_};
-  request.bound.set_port(static_cast<uint16_t>(info->server_port));
-  if (request.method == "POST") ReadBody(connection, request);
-  return handler_(request);
-}
-
-int CivetwebServer::OnRequest(mg_connection* connection) {
-  CivetwebServer& server = Of(connection);
-  HttpResponse response;
-  try {
-    response = server.Handle(connection);
-  } catch (const std::exception& error) {  // out of memory; it must not unwind through civetweb
-    server.TakeLogMessage(error.what());
-    response = {.status = 500, .body = "internal error\n"};
-  }
-  Send(connection, response, std::strcmp(mg_get_request_info(connection)->request_method, "HEAD") != 0);
-  // Take the start of a body that nobody asked for: closing a socket with unread bytes resets it, and the response
-  // would be lost.
-  char unread[16 << 10];
-  (void)mg_read(connection, unread, sizeof(unread));
-  return response.status;
-}
-
-int CivetwebServer::OnHttpError(mg_connection* connection, int status, const char* message) {
-  Send(connection, {.status = status, .body = absl::StrCat(message, "\n")}, true);
-  return 0;  // handled
-}
-
-int CivetwebServer::OnLogMessage(const mg_connection* connection, const char* message) {
-  Of(connection).TakeLogMessage(message);
-  return 1;  // handled: civetweb writes nothing itself
-}
-
-void CivetwebServer::TakeLogMessage(const char* message) {
+Server::~Server() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (starting_) {
-      if (start_error_.empty()) start_error_ = message;
-      return;
-    }
+    stopping_ = true;
   }
-  if (auto held_back = limiter_.Admit(Clock::now())) {
-    Log(LogLevel::kWarn, section_, ": ", message, *held_back == 0 ? "" : absl::StrCat(" (and ", *held_back, " more)"));
+  eventfd_write(wake_.get(), 1);
+  if (waiter_.joinable()) waiter_.join();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ended_ = true;
+  }
+  work_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+// ---- The waiting thread ----
+
+void Server::Serve() {
+  pthread_setname_np(pthread_self(), absl::StrCat("rm-", section_).c_str());
+  for (TimePoint now = Clock::now(); !Finished(now); now = Clock::now()) {
+    Wait(now);
+    now = Clock::now();
+    TakeAnswered(now);
+    // In the order of Wait; those that are accepted in this turn come after.
+    size_t place = 2;
+    for (auto connection = connections_.begin(); place < polled_.size(); ++connection, ++place)
+      if (polled_[place].revents != 0) Continue(*connection, now);
+    CutUnsent();
+    connections_.remove_if([&](const Connection& one) { return !one.fd.valid() || one.EndsAt() <= now; });
+    if (polled_[1].revents != 0) Accept(now);
+  }
+}
+
+void Server::Wait(TimePoint now) {
+  TimePoint until = TimePoint::max();
+  TimePoint room_from = connections_.size() < kHttpConnections ? TimePoint::min() : TimePoint::max();
+  polled_.assign({{wake_.get(), POLLIN, 0}, {-1, POLLIN, 0}});
+  for (const Connection& connection : connections_) {
+    bool handled = connection.phase == Phase::kHandling;
+    short events = connection.phase == Phase::kWriting ? POLLOUT : POLLIN;
+    polled_.push_back({handled ? -1 : connection.fd.get(), events, 0});
+    until = std::min(until, connection.EndsAt());
+    room_from = std::min(room_from, connection.MakesRoomFrom());
+  }
+  TimePoint accept_from = std::max(room_from, accept_from_);
+  if (accept_from <= now)
+    polled_[1].fd = listening_.get();
+  else
+    until = std::min(until, accept_from);
+  if (!listening_.valid()) until = std::min(until, now + milliseconds(20));  // to be Finished
+  int timeout = -1;
+  if (until != TimePoint::max()) timeout = static_cast<int>(std::clamp<int64_t>(std::chrono::ceil<milliseconds>(until - now).count(), 0, 60'000));
+  if (poll(polled_.data(), polled_.size(), timeout) <= 0)
+    for (pollfd& one : polled_) one.revents = 0;
+  if (polled_[0].revents != 0) {
+    eventfd_t count;
+    eventfd_read(wake_.get(), &count);
+  }
+}
+
+// Once it is to stop: those who have not sent their request go, the others are given a moment.
+bool Server::Finished(TimePoint now) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (!stopping_) return false;
+  }
+  if (listening_.valid()) {
+    listening_.reset();
+    accept_from_ = TimePoint::max();
+  }
+  connections_.remove_if([](const Connection& one) { return one.phase == Phase::kReading; });
+  return std::none_of(connections_.begin(), connections_.end(), [&](const Connection& one) {
+    return one.phase == Phase::kHandling || (one.phase == Phase::kWriting && now < one.since + kStopLimit);
+  });
+}
+
+void Server::TakeAnswered(TimePoint now) {
+  std::vector<Connection*> answered;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    answered.swap(answered_);
+  }
+  for (Connection* connection : answered) {
+    connection->Enter(Phase::kWriting, now);
+    Send(*connection, now);
+  }
+}
+
+void Server::Accept(TimePoint now) {
+  while (connections_.size() < kHttpConnections || MakeRoom(now)) {
+    UniqueFd fd(accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!fd.valid()) {
+      if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        Warn(absl::StrCat("cannot accept: ", strerror(errno)));
+        accept_from_ = now + kAcceptRetry;
+      }
+      return;  // nobody else waits, or one has gone again: poll knows
+    }
+    Connection& connection = connections_.emplace_back();
+    connection.fd = std::move(fd);
+    connection.Enter(Phase::kReading, now);
+  }
+}
+
+bool Server::MakeRoom(TimePoint now) {
+  auto oldest = connections_.end();
+  for (auto one = connections_.begin(); one != connections_.end(); ++one)
+    if (one->MakesRoomFrom() <= now && (oldest == connections_.end() || one->since < oldest->since)) oldest = one;
+  if (oldest == connections_.end()) return false;
+  connections_.erase(oldest);
+  return true;
+}
+
+void Server::Continue(Connection& connection, TimePoint now) {
+  switch (connection.phase) {
+    case Phase::kReading: return Receive(connection, now);
+    case Phase::kHandling: return;
+    case Phase::kWriting: return Send(connection, now);
+    case Phase::kClosing: return Discard(connection);
+  }
+}
+
+void Server::Receive(Connection& connection, TimePoint now) {
+  char piece[16 << 10];
+  ssize_t n = recv(connection.fd.get(), piece, sizeof(piece), 0);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n <= 0) return connection.fd.reset();  // who has sent half a request is owed nothing
+  connection.bytes.append(piece, static_cast<size_t>(n));
+  if (connection.head_bytes == 0) ReadHead(connection, now);
+  HttpHead& head = connection.head;
+  if (connection.phase != Phase::kReading || connection.head_bytes == 0 || connection.bytes.size() - connection.head_bytes < head.body_bytes) return;
+  head.request.body = connection.bytes.substr(connection.head_bytes, head.body_bytes);
+  head.request.bound = address_;
+  connection.Enter(Phase::kHandling, now);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    to_handle_.push_back(&connection);
+  }
+  work_.notify_one();
+}
+
+void Server::ReadHead(Connection& connection, TimePoint now) {
+  size_t length = HttpHeadLength(connection.bytes, connection.done);
+  if ((length == 0 ? connection.bytes.size() : length) > kMostHead)
+    return Answer(connection, {.status = 431, .body = absl::StrCat("the request and its headers are longer than ", kMostHead, " bytes\n")}, now);
+  connection.done = connection.bytes.size();
+  if (length == 0) return;
+  if (auto refusal = ReadHttpHead(std::string_view(connection.bytes).substr(0, length), connection.head)) return Answer(connection, *refusal, now);
+  connection.head_bytes = length;
+  static constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+  if (connection.head.expects_continue && connection.bytes.size() - length < connection.head.body_bytes)
+    (void)send(connection.fd.get(), kContinue.data(), kContinue.size(), MSG_NOSIGNAL);
+}
+
+void Server::Answer(Connection& connection, const HttpResponse& response, TimePoint now) {
+  connection.bytes = WriteHttpResponse(response, true);
+  connection.Enter(Phase::kWriting, now);
+  Send(connection, now);
+}
+
+void Server::Send(Connection& connection, TimePoint now) {
+  while (connection.done < connection.bytes.size()) {
+    ssize_t n = send(connection.fd.get(), connection.bytes.data() + connection.done, connection.bytes.size() - connection.done, MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n <= 0) return connection.fd.reset();
+    connection.done += static_cast<size_t>(n);
+  }
+  connection.bytes = {};
+  connection.Enter(Phase::kClosing, now);
+  (void)shutdown(connection.fd.get(), SHUT_WR);
+}
+
+void Server::Discard(Connection& connection) {
+  char piece[16 << 10];
+  ssize_t n = recv(connection.fd.get(), piece, sizeof(piece), 0);
+  if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+  if (n > 0) connection.done += static_cast<size_t>(n);
+  if (n <= 0 || connection.done > kMostUnread) connection.fd.reset();
+}
+
+void Server::CutUnsent() {
+  while (true) {
+    size_t unsent = 0;
+    Connection* oldest = nullptr;
+    for (Connection& one : connections_) {
+      if (one.phase != Phase::kWriting || !one.fd.valid()) continue;
+      unsent += one.bytes.size();
+      if (oldest == nullptr || one.since < oldest->since) oldest = &one;
+    }
+    if (unsent <= kMostUnsent) return;
+    oldest->fd.reset();
+  }
+}
+
+void Server::Warn(std::string_view what) {
+  if (auto held_back = limiter_.Admit(Clock::now()))
+    Log(LogLevel::kWarn, section_, ": ", std::string(what), *held_back == 0 ? "" : absl::StrCat(" (and ", *held_back, " more)"));
+}
+
+// ---- The handler's threads ----
+
+void Server::Work() {
+  pthread_setname_np(pthread_self(), absl::StrCat("rm-", section_, "-work").c_str());  // 15 characters at most
+  while (true) {
+    Connection* connection;
+    {
+      std::unique_lock<std::mutex> lock(mutex_);
+      work_.wait(lock, [this] { return ended_ || !to_handle_.empty(); });
+      if (to_handle_.empty()) return;
+      connection = to_handle_.front();
+      to_handle_.pop_front();
+    }
+    connection->bytes = Handled(*connection);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      answered_.push_back(connection);
+    }
+    eventfd_write(wake_.get(), 1);
+  }
+}
+
+std::string Server::Handled(const Connection& connection) {
+  const HttpRequest& request = connection.head.request;
+  try {
+    return WriteHttpResponse(handler_(request), request.method != "HEAD");
+  } catch (const std::exception& error) {  // out of memory
+    Warn(error.what());
+    return WriteHttpResponse({.status = 500, .body = "internal error\n"}, true);
   }
 }
 
@@ -255,7 +415,7 @@ void CivetwebServer::TakeLogMessage(const char* message) {
 
 absl::StatusOr<std::unique_ptr<HttpServer>> HttpServer::Start(const std::string& section, const std::string& setting,
                                                               const SocketAddress& listen, Handler handler) {
-  auto server = std::make_unique<CivetwebServer>(section, setting, listen, std::move(handler));
+  auto server = std::make_unique<Server>(section, setting, listen, std::move(handler));
   if (absl::Status status = server->Start(); !status.ok()) return status;
   return server;
 }

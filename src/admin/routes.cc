@@ -1,5 +1,7 @@
 #include "admin/routes.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -8,7 +10,10 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "admin/control_token.h"
+#include "admin/debug_page.h"
 #include "admin/server_change.h"
+#include "base/probe.h"
 
 namespace ringmain {
 namespace {
@@ -52,9 +57,11 @@ HttpResponse Index(const AdminView&, const HttpRequest&) {
           "<!DOCTYPE html>\n<html lang=\"en\"><head><title>ringmain</title></head><body><h1>ringmain " RINGMAIN_VERSION
           "</h1>\n<ul>\n<li><a href=\"/api/v1/status\">/api/v1/status</a></li>\n"
           "<li><a href=\"/metrics\">/metrics</a></li>\n<li><a href=\"/healthz\">/healthz</a></li>\n"
-          "<li><a href=\"/readyz\">/readyz</a></li>\n</ul></body></html>\n",
+          "<li><a href=\"/readyz\">/readyz</a></li>\n<li><a href=\"/debug\">/debug</a></li>\n</ul></body></html>\n",
       .content_type = "text/html; charset=utf-8"};
 }
+
+HttpResponse Debug(const AdminView&, const HttpRequest&) { return {.body = RenderDebugPage(getpid(), kHasProbes, ListThreads())}; }
 
 HttpResponse Reload(const AdminView& view, const HttpRequest&) {
   ReloadResult result = view.reload();
@@ -66,7 +73,6 @@ HttpResponse Reload(const AdminView& view, const HttpRequest&) {
 
 // An upstream or a server that is not there is the answer to a question about one thing: 404.
 HttpResponse ChangeServer(const AdminView& view, const HttpRequest& request) {
-  if (request.body_too_long) return {.status = 413, .body = absl::StrCat("the body is longer than ", kMostBody, " bytes\n")};
   absl::StatusOr<ServerChange> change = ParseServerChange(request.body);
   if (!change.ok()) return {.status = 400, .body = absl::StrCat(change.status().message(), "\n")};
   ReloadResult result = view.change_server(*change);
@@ -81,11 +87,12 @@ struct Page {
   bool on_metrics_listener;
   HttpResponse (*get)(const AdminView&, const HttpRequest&);
 };
-constexpr std::array<Page, 5> kPages = {{
+constexpr std::array<Page, 6> kPages = {{
     {"/metrics", true, &Metrics},
     {"/healthz", true, &Healthz},
     {"/readyz", true, &Readyz},
     {"/api/v1/status", false, &Status},
+    {"/debug", false, &Debug},
     {"/", false, &Index},
 }};
 
@@ -100,23 +107,28 @@ constexpr std::array<Action, 2> kActions = {{
 
 }  // namespace
 
-std::optional<std::string> RefusePost(const HttpRequest& request) {
-  if (!request.bound.is_loopback()) return "control needs a loopback admin.listen";
+std::optional<HttpResponse> RefusePost(const HttpRequest& request, std::string_view token) {
+  auto forbidden = [](const std::string& why) { return HttpResponse{.status = 403, .body = why + "\n"}; };
+  bool loopback = request.bound.is_loopback();
+  if (!loopback && token.empty()) return forbidden("control needs a loopback admin.listen, or admin.token_file");
   std::string type = request.content_type.substr(0, request.content_type.find(';'));
   if (!absl::EqualsIgnoreCase(absl::StripAsciiWhitespace(type), "application/json")) {
-    return "control needs Content-Type: application/json";
+    return forbidden("control needs Content-Type: application/json");
   }
   std::string bound = request.bound.ToString();
-  if (request.host != bound &&
+  // Off loopback the address has names of its own; there the token says who asks.
+  if (loopback && request.host != bound &&
       !absl::EqualsIgnoreCase(request.host, absl::StrCat("localhost:", request.bound.port()))) {
-    return absl::StrCat("control needs Host: ", bound);
+    return forbidden(absl::StrCat("control needs Host: ", bound));
   }
+  if (!token.empty() && !ShowsToken(request.authorization, token))
+    return HttpResponse{.status = 401, .body = "control needs Authorization: Bearer, and the token of admin.token_file\n", .asks_token = true};
   return std::nullopt;
 }
 
 HttpResponse Route(const AdminView& view, RouteSet set, const HttpRequest& request) {
   if (set == RouteSet::kAll && request.method == "POST" && request.path.starts_with("/api/v1/")) {
-    if (auto refusal = RefusePost(request)) return {.status = 403, .body = *refusal + "\n"};
+    if (auto refusal = RefusePost(request, view.layout()->control_token)) return *refusal;
   }
   for (const Page& page : kPages) {
     if (page.path != request.path || (set == RouteSet::kMetrics && !page.on_metrics_listener)) continue;

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <optional>
-#include <string>
+#include <string_view>
 
 #include "admin/admin_server.h"
 #include "admin/http_server.h"
@@ -16,10 +16,10 @@ enum class RouteSet {
 
 HttpResponse Route(const AdminView& view, RouteSet set, const HttpRequest& request);
 
-// Why a POST must not be obeyed (403), if so. A web page that the operator visits can send requests to the admin
-// address, but only "simple" ones without asking (https://fetch.spec.whatwg.org/#cors-safelisted-request-header), of
-// which a JSON content type is none; and a page whose name was made to resolve to this address (DNS rebinding) sends
-// that name as Host. Off loopback there is no way to tell who asks, so nothing is obeyed.
-std::optional<std::string> RefusePost(const HttpRequest& request);
+// The answer to a POST that must not be obeyed (403, or 401 for want of the token), if so. A web page that the operator visits can send requests
+// to the admin address, but only "simple" ones without asking (https://fetch.spec.whatwg.org/#cors-safelisted-request-header), of
+// which a JSON content type is none; and a page whose name was made to resolve to a loopback address (DNS rebinding) sends
+// that name as Host. Who shows the token is obeyed; where there is none (`token` is empty), that is who asks on loopback, and nobody else.
+std::optional<HttpResponse> RefusePost(const HttpRequest& request, std::string_view token);
 
 }  // namespace ringmain

@@ -286,6 +286,7 @@ struct Config {
   // Before a worker sleeps it looks for work that long: shorter round trips for a core kept busy. 0 is off.
   microseconds busy_poll{0};
   SocketAddress admin_listen;       // kDefaultAdminAddress unless configured; never unix
+  std::string admin_token_file;     // a path; empty: none
   std::optional<SocketAddress> metrics_listen;
   LogConfig log;
   LimitsConfig limits;

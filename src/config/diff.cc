@@ -260,6 +260,8 @@ void CompareProcess(const Config& before, const Config& after, Differences& diff
   differences.Compare("workers:", before.workers, after.workers, "auto");
   differences.Compare("busy_poll:", before.busy_poll, after.busy_poll);
   differences.Compare("admin.listen:", before.admin_listen, after.admin_listen);
+  auto token_file = [](const Config& config) { return config.admin_token_file.empty() ? "none" : config.admin_token_file; };
+  differences.Compare("admin.token_file:", std::string(token_file(before)), std::string(token_file(after)));
   differences.Compare("metrics.listen:", before.metrics_listen, after.metrics_listen, "off");
   differences.Compare("log.level:", before.log.level, after.log.level);
   differences.Compare("log.format:", before.log.format, after.log.format);

@@ -52,6 +52,10 @@ void SchemaReader::ReadAdmin(const Value& section) {
     admin_configured_ = true;
     if (auto address = ReadHttpAddress(*value)) config_.admin_listen = *address;
   }
+  if (const Value* value = map.Find("token_file"); value != nullptr && CheckScalar(*value, errors_)) {
+    config_.admin_token_file = value->text();
+    CheckAbsolute(*value, "/etc/ringmain/token");
+  }
   map.Finish();
 }
 
@@ -99,13 +103,17 @@ void SchemaReader::ReadTakeover(const Value& section) {
   MapReader map(section, errors_);
   if (const Value* value = map.Find("socket", Need::kRequired); value != nullptr && CheckScalar(*value, errors_)) {
     config_.takeover.socket = value->text();
-    if (!config_.takeover.socket.starts_with('/'))
-      errors_.Add(value->place, absl::StrCat("socket: ", Quote(value->text()), " is no absolute path; write one such as "
-                                             "/run/ringmain/takeover.sock"));
-    else if (config_.takeover.socket.size() > kMaxTakeoverPath)
+    if (CheckAbsolute(*value, "/run/ringmain/takeover.sock") && config_.takeover.socket.size() > kMaxTakeoverPath)
       errors_.Add(value->place, absl::StrCat("socket: the path is longer than ", kMaxTakeoverPath, " bytes"));
   }
   map.Finish();
+}
+
+// REQUIRES: the value is a scalar.
+bool SchemaReader::CheckAbsolute(const Value& path, std::string_view example) {
+  if (path.text().starts_with('/')) return true;
+  errors_.Add(path.place, absl::StrCat(path.name, ": ", Quote(path.text()), " is no absolute path; write one such as ", std::string(example)));
+  return false;
 }
 
 std::optional<SocketAddress> SchemaReader::ReadHttpAddress(const Value& value) {

@@ -60,6 +60,7 @@ class SchemaReader {
   void ClaimListenAddress(const SocketAddress& address, Place place);
   void CheckReferences();
   void CheckDefaultAdmin();
+  bool CheckAbsolute(const Value& path, std::string_view example);
 
   // ---- Listeners (schema_listener.cc) ----
 

@@ -93,8 +93,12 @@ absl::Status Process::Start() {
   NoteReadNow();
   if (absl::Status status = LookUp(*configured_, signals_.get()); !status.ok()) return status;
   config_ = WithFoundServers(configured_);
+  absl::StatusOr<std::string> token = ReadToken(*configured_);
+  if (!token.ok()) return token.status();
+  control_token_ = *std::move(token);
   if (absl::Status status = PutIntoForce(); !status.ok()) return status;
   LogAddresses();
+  TellIfAdminIsOpen();
   TellMissing();
   Log(LogLevel::kInfo, "started version=", RINGMAIN_VERSION, " workers=", workers_.in_charge().size(),
       " max_connections=", shared_.limit.max(), " io_uring=\"", features_.ToString(), "\"");

@@ -80,6 +80,8 @@ class Process {
   };
 
   ReloadResult Reload();
+  absl::StatusOr<std::string> ReadToken(const Config& config) const;
+  void TellIfAdminIsOpen() const;
   ReloadResult Change(std::shared_ptr<const Config> configured);
   ReloadResult BringIntoForce(std::shared_ptr<const Config> next);
   ReloadResult ChangeServer(const ServerChange& change);
@@ -150,6 +152,7 @@ class Process {
   WorkerShared shared_;
   ListenTable listening_;
   Topology topology_;
+  std::string control_token_;  // of admin.token_file; empty: none
   std::unique_ptr<AdminServer> admin_;
   // Endpoints that a reload has taken out, until the next tick: its answer may have to go out on them, and an endpoint that ends cuts that off.
   std::vector<std::shared_ptr<void>> old_admin_;

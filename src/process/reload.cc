@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "admin/control_token.h"
 #include "config/diff.h"
 #include "log/log.h"
 #include "process/check_sockets.h"
@@ -60,8 +61,32 @@ ReloadResult Process::Reload() {
   watch_.Know(*text);
   absl::StatusOr<std::shared_ptr<const Config>> next = LoadText(*text, options_.config_file);
   if (!next.ok()) return Failure(next.status());
-  if (**next == *configured_) return {.outcome = ReloadResult::Outcome::kUnchanged};
-  return Change(*std::move(next));
+  absl::StatusOr<std::string> token = ReadToken(**next);
+  if (!token.ok()) return Failure(token.status());
+  bool other_token = *token != control_token_;
+  bool open_elsewhere = (*next)->admin_listen != configured_->admin_listen;
+  if (**next == *configured_ && !other_token) return {.outcome = ReloadResult::Outcome::kUnchanged};
+  ReloadResult result;
+  if (**next != *configured_) result = Change(*std::move(next));
+  if (result.outcome != ReloadResult::Outcome::kReloaded) return result;
+  if (other_token) {
+    control_token_ = *std::move(token);
+    ShowLayout();
+    result.changes.push_back(control_token_.empty() ? "control needs no token any more" : "control needs another token");
+  }
+  if (open_elsewhere || other_token) TellIfAdminIsOpen();
+  return result;
+}
+
+absl::StatusOr<std::string> Process::ReadToken(const Config& config) const {
+  return config.admin_token_file.empty() ? "" : ReadControlToken(config.admin_token_file);
+}
+
+void Process::TellIfAdminIsOpen() const {
+  if (config_->admin_listen.is_loopback()) return;
+  Log(LogLevel::kWarn, "admin.listen ", config_->admin_listen.ToString(), " is not loopback: whoever reaches it may read metrics and status, ",
+      control_token_.empty() ? "and nobody may control this process, since there is no admin.token_file"
+                             : "and whoever has the token may control this process; it goes over the network in the clear");
 }
 
 ReloadResult Process::Change(std::shared_ptr<const Config> configured) {
@@ -318,6 +343,7 @@ std::vector<WorkerUpdate::Acceptance> Process::AcceptancesOf(uint32_t worker) co
 void Process::ShowLayout() {
   std::shared_ptr<Layout> layout = topology_.MakeLayout(listening_.addresses());
   layout->max_connections = shared_.limit.max();
+  layout->control_token = control_token_;
   layout->workers = workers_.Show();
   ShowNames(*layout);
   std::lock_guard<std::mutex> lock(layout_mutex_);

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/probe.h"
 #include "session/sessions.h"
 
 namespace ringmain {
@@ -49,6 +50,9 @@ void Sessions::FinishClose(Session& session) {
   // Bytes also get lost after Close: a receive may bring some before its end.
   for (const Relay& relay : session.relays) session.reset |= relay.discarded() > 0;
   if (IsCut(session.reason) && !session.reset) session.reset = HasUnread(session);
+  RINGMAIN_PROBE(close, session.number, session.route->names->listener.c_str(),
+                 session.has_server ? session.route->names->servers[session.server()].c_str() : "", ToString(session.reason).data(),
+                 session.relays[0].sent(), session.relays[1].sent());
   for (int fd : {session.client_fd, session.server_fd}) {
     if (fd < 0) continue;
     if (session.passed) io_.EndForAll(fd, session.reset);

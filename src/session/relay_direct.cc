@@ -3,6 +3,7 @@
 #include <array>
 #include <cerrno>
 
+#include "base/probe.h"
 #include "session/bulk.h"
 #include "session/relay.h"
 
@@ -108,6 +109,7 @@ void Relay::ShowMode(RelayMode mode) {
   env_->modes[static_cast<size_t>(this->mode())].Add(-1);
   spliced_ = mode == RelayMode::kSpliced;
   env_->modes[static_cast<size_t>(mode)].Add(1);
+  RINGMAIN_PROBE(mode, source_, sink_, receive_op_ == Op::kReceiveFromClient ? 1 : 0, spliced_ ? 1 : 0);
 }
 
 void Relay::ReleasePipe() {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/probe.h"
 
 namespace ringmain {
 
@@ -32,6 +33,7 @@ void Sessions::Open(int client, Route& route, uint32_t client_source) {
   session.relay(Direction::kToServer).SetSource(client);
   session.relay(Direction::kToClient).SetSink(client);
   Touch(session);
+  RINGMAIN_PROBE(accept, session.number, client, route.names->listener.c_str());
   if (route.proxy_protocol.accept == ProxyProtocolAccept::kOff || !ExpectHeader(session)) StartConnect(session, CloseReason::kNoServer);
 }
 
@@ -290,6 +292,8 @@ void Sessions::OnNoPort(Session& session) {
 
 void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int error) {
   const Route& route = *session.route;
+  RINGMAIN_PROBE(connect_failed, session.number, route.names->upstream.c_str(), route.names->servers[session.server()].c_str(),
+                 ToString(failure).data(), error);
   session.connect_timed_out = failure == ConnectFailure::kTimeout;
   route.servers[session.server()].cells->connect_failures[static_cast<size_t>(failure)].Add();
   observer_.OnConnectFailed(route, session.server(), failure, error);
@@ -332,6 +336,8 @@ void Sessions::Establish(Session& session) {
   session.relay(Direction::kToClient).SetSource(session.server_fd);
   StartQuietTimer(session, now);
   Touch(session);
+  RINGMAIN_PROBE(connect, session.number, session.server_fd, route.names->upstream.c_str(),
+                 route.names->servers[session.server()].c_str(), std::chrono::floor<microseconds>(now - session.connect_started_at).count());
   if (route.send_proxy_protocol != ProxyProtocolSend::kOff) SendHeader(session);
 }
 

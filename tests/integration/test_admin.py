@@ -229,39 +229,92 @@ def test_garbage_is_survived(served):
     assert len(proxy.log_lines()) < 1000
 
 
-def test_slow_clients_do_not_block_metrics(served, own):
-    """Connections that send a byte now and then, or nothing, or do not read, do not lock /metrics out."""
+SLOW = [b"", b"G", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /api/v1/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\n{"]
+
+
+@pytest.mark.sanitizer
+def test_slow_clients_do_not_delay_scrapes(served, own):
+    """Hundreds of connections that drip bytes, send none, or do not read: scrapes are quick, sessions go on, and the process is not
+    filled with sockets."""
     proxy, _ = served
     client = own(connect(proxy.address))
-    slow = []
-    for i in range(20):
-        sock = own(connect(proxy.admin, receive_buffer=4096))
-        sock.sendall(
-            [b"", b"G", b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"][
-                i % 4
-            ]
-        )
+    ping(client)
+    metrics = proxy.addresses["metrics"][0]
+    before = proxy.fds()
+    slow, position, slowest = [], 64, 0
+    for i in range(300):
+        sock = own(connect((proxy.admin, metrics)[i % 2], receive_buffer=4096))
+        sock.setblocking(False)
+        sock.send(SLOW[i // 2 % len(SLOW)])
         slow.append(sock)
-    started = time.monotonic()
-    position = 0
-
-    def answered():
-        nonlocal position
-        for sock in slow:
+        if i % 20:
+            continue
+        for sock in slow:  # each time another byte
             try:
                 sock.send(b"x")
             except OSError:
                 pass
+        for address in (proxy.admin, metrics):
+            started = time.monotonic()
+            assert proxy.get("/metrics", address)[0] == 200
+            slowest = max(slowest, time.monotonic() - started)
         ping(client, position)
         position += 64
-        try:
-            return proxy.get("/metrics", proxy.admin)[0] == 200
-        except OSError:
-            return False
+        assert proxy.fds() <= before + 2 * 70
+    assert slowest < 1 * PATIENCE, f"a scrape took {slowest:.2f} s"
+    wait_until(lambda: proxy.fds() <= before + 8, "slow clients are given up", 15)
 
-    wait_until(answered, "/metrics is answered among slow clients", 40)
-    assert proxy.get("/healthz", proxy.addresses["metrics"][0])[0] == 200
-    assert time.monotonic() - started < 45 * PATIENCE
+
+def mutations(dice, count):
+    """Requests that are wrong somewhere."""
+    host = b"Host: 127.0.0.1\r\n"
+    good = [b"GET /metrics HTTP/1.1\r\n" + host + b"\r\n", b"GET /api/v1/status?sessions=9 HTTP/1.1\r\n" + host + b"Accept: */*\r\n\r\n",
+            b"POST /api/v1/servers HTTP/1.1\r\n" + host + b"Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+            b"PUT / HTTP/1.0\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc"]
+    odd = [b"\r\n", b"\n", b"\0", b" ", b"%", b"%00", b":", b"A" * 20_000, b"HTTP/1.1", b"Transfer-Encoding: chunked\r\n", b"\r", b"\xff\xfe",
+           b"Content-Length: 99999999999999999999\r\n", b"../", b"Host: y\r\n", b"\t", b"-1", b"{" * 5000]
+    for _ in range(count):
+        data = bytearray(dice.choice(good))
+        for _ in range(dice.randint(1, 3)):
+            at = dice.randrange(len(data) + 1)
+            if dice.random() < 0.5:
+                data[at:at] = dice.choice(odd)
+            elif dice.random() < 0.5:
+                data[at : at + dice.randint(1, 30)] = b""
+            else:
+                data[at : at + 1] = bytes([dice.randrange(256)])
+        yield bytes(data[: dice.randrange(len(data) + 1)] if dice.random() < 0.2 else data)
+
+
+@pytest.mark.sanitizer
+def test_odd_requests_are_answered_or_ended(served, own):
+    """Thousands of broken requests, some at once, some cut off, some followed by a reset."""
+    proxy, _ = served
+    client = own(connect(proxy.address))
+    dice, statuses, before = random.Random(11), {}, proxy.fds()
+    for i, data in enumerate(mutations(dice, 2000)):
+        sock = connect(proxy.admin)
+        try:
+            sock.sendall(data)
+            if i % 9 == 0:
+                reset(sock)
+                continue
+            sock.shutdown(socket.SHUT_WR)
+            answer = sock.recv(1 << 16)
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 "), (data, answer)
+            status = int(answer[9:12]) if answer else 0
+            statuses[status] = statuses.get(status, 0) + 1
+        except (ConnectionResetError, BrokenPipeError):  # refused before all was sent
+            pass
+        finally:
+            sock.close()
+        if i % 250 == 0:
+            ping(client, i // 250 * 64)
+            assert proxy.get("/healthz")[0] == 200
+    assert {0, 100, 200, 400, 403, 413, 431, 501, 505} <= set(statuses), statuses
+    wait_until(lambda: proxy.fds() <= before + 8, "no connection stays")
+    assert len(proxy.log_lines()) < 200
 
 
 def test_scrapes_do_not_disturb_sessions(served, own):
@@ -285,3 +338,79 @@ def test_one_log_format_is_json(own, ringmain):
     for line in lines:
         record = json.loads(line)
         assert record["level"] in ("trace", "debug", "info", "warn", "error")
+
+
+JSON = {"Content-Type": "application/json"}
+
+
+def token_file(directory, token, mode=0o600):
+    path = directory / "token"
+    path.touch()
+    path.chmod(mode)
+    path.write_text(token + "\n")
+    return str(path)
+
+
+def test_control_off_loopback_takes_the_token(own, ringmain, tmp_path):
+    """And a reload takes another token, without a word of either in the log or the status."""
+    first, second = "first-0123456789", "second-0123456789"
+    path = token_file(tmp_path, first)
+    proxy = ringmain(config([own(EchoServer()).address], admin={"listen": "0.0.0.0:0", "token_file": path}))
+    assert proxy.log_lines("admin.listen 0.0.0.0:0 is not loopback")
+
+    def reload(token=None, scheme="Bearer", **headers):
+        authorization = {"Authorization": f"{scheme} {token}"} if token else {}
+        code, body = proxy.get("/api/v1/reload", method="POST", headers={**JSON, **authorization, **headers}, body="{}")
+        return code, json.loads(body) if code in (200, 422) else body
+
+    assert reload()[0] == reload(second)[0] == reload(first[:-1])[0] == reload(first, "Basic")[0] == 401
+    assert "admin.token_file" in reload()[1]
+    assert reload(first, **{"Content-Type": "text/plain"})[0] == 403
+    assert reload(first, Host="proxy.example")[1]["result"] == "unchanged"
+    for path_read in ("/metrics", "/api/v1/status", "/readyz"):
+        assert proxy.get(path_read)[0] == 200
+
+    token_file(tmp_path, second, 0o644)  # too open: nothing changes
+    code, answer = reload(first)
+    assert code == 422 and "may be read by every user; chmod 600 it" in answer["errors"][0]
+    token_file(tmp_path, second)
+    code, answer = reload(first)
+    assert code == 200 and answer["changes"] == ["control needs another token"]
+    assert reload(first)[0] == 401
+    assert reload(second)[1]["result"] == "unchanged"
+    for text in (proxy.log(), json.dumps(proxy.status()), proxy.get("/metrics")[1], proxy.get("/debug")[1]):
+        assert first not in text and second not in text
+
+
+def test_control_off_loopback_needs_a_token(own, ringmain):
+    proxy = ringmain(config([own(EchoServer()).address], admin={"listen": "0.0.0.0:0"}))
+    code, body = proxy.get("/api/v1/reload", method="POST", headers={**JSON, "Authorization": "Bearer "}, body="{}")
+    assert code == 403 and "admin.token_file" in body
+    assert proxy.log_lines("nobody may control this process")
+
+
+def test_a_bad_token_file_is_an_error_at_the_start(launch, tmp_path):
+    for token, mode, words in (("secret-0123456789", 0o644, "chmod 600 it"), ("", 0o600, "is empty; put a token into it"), ("short", 0o600, "less than 16")):
+        settings = config(["127.0.0.1:1"], admin={"listen": "127.0.0.1:0", "token_file": token_file(tmp_path, token, mode)})
+        proxy = launch(settings)
+        proxy.expected_exit = (2,)
+        assert proxy.wait() == 2
+        assert proxy.log_lines("admin.token_file", words), proxy.log()
+
+
+def test_debug_names_this_process(served):
+    proxy, _ = served
+    code, text = proxy.get("/debug")
+    assert code == 200
+    with open(f"/proc/{proxy.pid}/task/{proxy.pid}/comm") as comm:
+        assert f"  {proxy.pid}  {comm.read()}" in text
+    workers = [line.split()[0] for line in text.splitlines() if "  rm-worker-" in line]
+    assert len(workers) == 2 and f"perf record -F 199 -g -t {','.join(workers)} " in text
+    assert proxy.get("/debug", proxy.addresses["metrics"][0])[0] == 404
+
+
+def test_the_admin_side_speaks_ipv6(own, ringmain):
+    proxy = ringmain(config([own(EchoServer()).address], admin={"listen": "[::1]:0"}, metrics={"listen": "[::1]:0"}))
+    assert proxy.metrics()
+    assert proxy.get("/metrics", proxy.addresses["metrics"][0])[0] == 200
+    assert proxy.get("/api/v1/reload", method="POST", headers=JSON, body="{}")[0] == 200

@@ -42,8 +42,6 @@ LIBRARIES = {
     "re2/": "config",
     "liburing": "uring",
     "prometheus/": "admin",
-    "civetweb": "admin",
-    "CivetServer": "admin",
     "ares.h": "discovery",
 }
 

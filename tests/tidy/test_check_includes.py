@@ -37,7 +37,7 @@ def test_allowed_includes_pass(tmp_path):
         "src/session/a.h": '#pragma once\n#include "uring/io.h"\n#include "base/clock.h"\n#include "session/b.h"\n',
         "src/uring/ring.h": "#pragma once\n#include <liburing.h>\n",
         "src/process/process.cc": '#include "worker/worker.h"\n#include "admin/admin_server.h"\n',
-        "loadtest/echo.cc": "#include <liburing.h>\n#include <civetweb.h>\n#include \"uring/ring.h\"\n",
+        "loadtest/echo.cc": "#include <liburing.h>\n#include <prometheus/registry.h>\n#include \"uring/ring.h\"\n",
     }.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)

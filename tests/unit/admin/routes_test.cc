@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "absl/strings/str_cat.h"
+#include "admin/debug_page.h"
 #include "sample.h"
 
 namespace ringmain {
@@ -57,7 +59,7 @@ TEST(Routes, MetricsListenerServesNothingElse) {
 
 TEST(RefusePost, NeedsJsonAndTheBoundHost) {
   struct {
-    const char* bound;
+    const char* bound;  // there is no token
     const char* host;
     const char* content_type;
     bool allowed;
@@ -85,10 +87,70 @@ TEST(RefusePost, NeedsJsonAndTheBoundHost) {
                         .host = c.host,
                         .content_type = c.content_type,
                         .bound = Address(c.bound)};
-    EXPECT_EQ(!RefusePost(request).has_value(), c.allowed) << c.bound << " " << c.host << " " << c.content_type;
+    EXPECT_EQ(!RefusePost(request, "").has_value(), c.allowed) << c.bound << " " << c.host << " " << c.content_type;
     Sample sample;
     EXPECT_EQ(Route(sample.View(), RouteSet::kAll, request).status, c.allowed ? 404 : 403);
   }
+}
+
+TEST(RefusePost, NeedsTheTokenWhereThereIsOne) {
+  const std::string token = "0123456789abcdef";
+  struct {
+    const char* bound;
+    const char* host;
+    std::string authorization;
+    const char* content_type;
+    int status;  // 404: it got as far as finding no such path
+  } cases[] = {
+      {"0.0.0.0:9900", "proxy.example:9900", "Bearer " + token, "application/json", 404},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "bearer  " + token, "application/json", 404},
+      {"127.0.0.1:9900", "127.0.0.1:9900", "Bearer " + token, "application/json", 404},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "", "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", token, "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer", "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer ", "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Basic " + token, "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer " + token + "0", "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer " + token.substr(1), "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer 0123456789abcdeF", "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer " + token + token, "application/json", 401},
+      {"10.0.0.1:9900", "10.0.0.1:9900", "Bearer " + token, "text/plain", 403},
+      {"127.0.0.1:9900", "127.0.0.1:9900", "", "application/json", 401},
+      {"127.0.0.1:9900", "evil.example:9900", "Bearer " + token, "application/json", 403},
+  };
+  Sample sample;
+  sample.SetToken(token);
+  for (const auto& c : cases) {
+    HttpRequest request{.method = "POST",
+                        .path = "/api/v1/nothing",
+                        .host = c.host,
+                        .content_type = c.content_type,
+                        .authorization = c.authorization,
+                        .bound = Address(c.bound)};
+    HttpResponse response = Route(sample.View(), RouteSet::kAll, request);
+    EXPECT_EQ(response.status, c.status) << c.bound << " " << c.host << " " << c.authorization;
+    EXPECT_EQ(response.asks_token, c.status == 401);
+    EXPECT_EQ(response.body.find(token), std::string::npos);
+    request.method = "GET";
+    request.path = "/api/v1/status";
+    HttpResponse status = Route(sample.View(), RouteSet::kAll, request);
+    EXPECT_EQ(status.status, 200) << "reading asks for none";
+    EXPECT_EQ(status.body.find(token), std::string::npos);
+  }
+}
+
+TEST(Routes, DebugNamesTheProcessAndItsThreads) {
+  Sample sample;
+  HttpResponse response = Route(sample.View(), RouteSet::kAll, Request("GET", "/debug"));
+  EXPECT_EQ(response.status, 200);
+  EXPECT_NE(response.body.find(absl::StrCat("gdb -p ", getpid(), " ")), std::string::npos) << response.body;
+  EXPECT_NE(response.body.find(absl::StrCat("  ", getpid(), "  ")), std::string::npos) << "the main thread";
+  EXPECT_EQ(Route(sample.View(), RouteSet::kMetrics, Request("GET", "/debug")).status, 404);
+
+  std::string page = RenderDebugPage(7, true, {{7, "ringmain"}, {9, "rm-worker-0"}, {10, "rm-worker-1"}, {11, "rm-admin"}});
+  EXPECT_NE(page.find("perf record -F 199 -g -t 9,10 "), std::string::npos) << page;
+  EXPECT_NE(page.find("bpftrace -p 7 -e 'usdt:/proc/7/exe:ringmain:close "), std::string::npos) << page;
+  EXPECT_EQ(RenderDebugPage(7, false, {}).find("bpftrace"), std::string::npos);
 }
 
 TEST(Routes, StatusTakesANumberOfSessions) {

@@ -64,6 +64,12 @@ struct Sample {
             .change_server = [this](const ServerChange&) { return reload; }};
   }
 
+  void SetToken(const std::string& token) {
+    auto next = std::make_shared<Layout>(*layout);
+    next->control_token = token;
+    layout = std::move(next);
+  }
+
   auto Start() { return AdminServer::Start(View(), admin, metrics); }
 
   ListenerCells& listener(size_t worker) { return listener_metrics->cells[worker]; }

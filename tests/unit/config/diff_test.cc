@@ -46,6 +46,7 @@ TEST(DescribeChanges, ASentenceForEach) {
       {"workers: 1", "drain: { delay: 1s, timeout: 90s, close_idle: 1m }\nreload: { watch: on }\nworkers: 1",
        {"drain.delay: off -> 1s", "drain.timeout: 30s -> 90s", "drain.close_idle: off -> 1m", "reload.watch: off -> on"}},
       {"9000", "9001", {"admin.listen: 127.0.0.1:9000 -> 127.0.0.1:9001"}},
+      {"127.0.0.1:9000\"", "127.0.0.1:9000\", token_file: /x", {"admin.token_file: none -> /x"}},
       {"upstream: back", "upstream: back, idle_timeout: 90s, max_connections: 5, keepalive: off, backlog: 9, half_closed_timeout: off",
        {"listener front: max_connections off -> 5", "listener front: idle_timeout off -> 90s",
         "listener front: half_closed_timeout 5m -> off", "listener front: keepalive 30s -> off", "listener front: backlog 4096 -> 9"}},

@@ -79,6 +79,8 @@ TEST(ErrorsTest, OfTheSections) {
            {"1:18: listen: 'unix:/x' is a unix address; write host:port such as 127.0.0.1:9900"}},
           {"admin: { listen: off }\n", {absl::StrCat("1:18: listen: address 'off' has no port", kForms)}},
           {"admin: { listen: [127.0.0.1:1] }\n", {"1:18: listen must be a single value, not a list"}},
+          {"admin: { token_file: token }\n", {"1:22: token_file: 'token' is no absolute path; write one such as /etc/ringmain/token"}},
+          {"admin: { token_file: [/a] }\n", {"1:22: token_file must be a single value, not a list"}},
           {"admin: { lisen: 1 }\n", {"1:10: unknown key 'lisen'; did you mean 'listen'?"}},
           {"metrics: { listen: unix:/x }\n",
            {"1:20: listen: 'unix:/x' is a unix address; write host:port such as 127.0.0.1:9900"}},

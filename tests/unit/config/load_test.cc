@@ -68,7 +68,7 @@ TEST(LoadTest, ReadsEveryKey) {
   auto config = Load(R"(
 workers: 4
 busy_poll: 50us
-admin: { listen: "0.0.0.0:9000" }
+admin: { listen: "0.0.0.0:9000", token_file: /run/secrets/token }
 metrics: { listen: "[::]:9001" }
 log: { level: warn, format: json }
 limits: { max_connections: 50000, buffer_per_direction: 64KiB, memory: 1GiB }
@@ -105,6 +105,7 @@ upstreams:
   EXPECT_EQ(config->workers, 4u);
   EXPECT_EQ(config->busy_poll, microseconds(50));
   EXPECT_EQ(config->admin_listen.ToString(), "0.0.0.0:9000");
+  EXPECT_EQ(config->admin_token_file, "/run/secrets/token");
   EXPECT_EQ(config->metrics_listen->ToString(), "[::]:9001");
   EXPECT_EQ(config->log.level, LogLevel::kWarn);
   EXPECT_EQ(config->log.format, LogFormat::kJson);
