@@ -292,8 +292,7 @@ void Sessions::OnNoPort(Session& session) {
 
 void Sessions::ConnectTryFailed(Session& session, ConnectFailure failure, int error) {
   const Route& route = *session.route;
-  RINGMAIN_PROBE(connect_failed, session.number, route.names->upstream.c_str(), route.names->servers[session.server()].c_str(),
-                 ToString(failure).data(), error);
+  RINGMAIN_PROBE(connect_failed, session.number, route.names->upstream.c_str(), route.names->servers[session.server()].c_str(), ToString(failure).data(), error);
   session.connect_timed_out = failure == ConnectFailure::kTimeout;
   route.servers[session.server()].cells->connect_failures[static_cast<size_t>(failure)].Add();
   observer_.OnConnectFailed(route, session.server(), failure, error);
