@@ -27,7 +27,8 @@ inline int64_t TakeBytes(uint64_t bytes, uint64_t per_second, int64_t now_ns, in
   return std::max(paid_until_ns, now_ns);
 }
 
-// Thread-safe, lock-free; for what happens once in many kilobytes. At first it is off: bytes cost nothing.
+// Thread-safe, lock-free: a compare-exchange on a line that all share, for each turn of a limited session that brought bytes. At first it is
+// off: bytes cost nothing.
 class alignas(64) ByteRate {
  public:
   TimePoint Take(uint64_t bytes, TimePoint now) {
@@ -43,8 +44,14 @@ class alignas(64) ByteRate {
     return TimePoint(Duration(paid_at));
   }
 
-  // Another rate, from now on; 0 is off. What is still to be paid for is at the old one.
-  void Set(uint64_t per_second) { per_second_.store(per_second, std::memory_order_relaxed); }
+  // Another rate, from now on; 0 is off. Nothing is owed then: at the old rate that might have taken for ever. One thread at a time.
+  void Set(uint64_t per_second, TimePoint now) {
+    if (per_second_.exchange(per_second, std::memory_order_relaxed) == per_second) return;
+    int64_t now_ns = now.time_since_epoch().count();
+    int64_t before = paid_until_.load(std::memory_order_relaxed);
+    while (before > now_ns && !paid_until_.compare_exchange_weak(before, now_ns, std::memory_order_relaxed)) {
+    }
+  }
   uint64_t per_second() const { return per_second_.load(std::memory_order_relaxed); }
 
   // What is remembered, to go on from it elsewhere, where it may be any number: no debt is taken over that is longer than this.

@@ -112,8 +112,8 @@ class MapReader {
   void PercentOrOff(std::string_view key, uint32_t min, uint32_t max, uint32_t* out);
   void Size(std::string_view key, uint64_t min, uint64_t max, uint64_t* out);
   void SizeOr(std::string_view word, std::string_view key, uint64_t min, uint64_t max, std::optional<uint64_t>* out);
+  void ByteRateOrOff(std::string_view key, uint64_t* per_second);  // off is 0
   // A rate alone, whose burst is what it allows in a second, or a map of both; `word`, such as off, is none.
-  void ByteRateOrOff(std::string_view key, uint64_t* per_second);
   void RateOr(std::string_view word, std::string_view key, std::optional<RateConfig>* out);
   template <typename E, size_t N>
   void Choice(std::string_view key, const std::array<Named<E>, N>& names, E* out, Need need = Need::kOptional) {

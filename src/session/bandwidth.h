@@ -40,12 +40,10 @@ struct SessionBandwidth : TimerWheel::Timer {
   std::array<Side, 2> sides;  // by Direction
 };
 
-inline constexpr uint64_t kMostBandwidthQuantum = 256 << 10;
-
 // What a limited direction receives at once: little enough that one session does not keep the others of its listener waiting, and that its own
 // rate is even; at high rates enough to be worth a call. A rate of 0 is off.
 inline uint32_t BandwidthQuantum(uint64_t listener_rate, uint64_t session_rate) {
-  uint64_t quantum = kMostBandwidthQuantum;
+  uint64_t quantum = 256 << 10;
   if (listener_rate != 0) quantum = std::clamp<uint64_t>(listener_rate / 1000, 4 << 10, quantum);
   if (session_rate != 0) quantum = std::min(quantum, std::max<uint64_t>(session_rate / 100, 1 << 10));
   return static_cast<uint32_t>(quantum);

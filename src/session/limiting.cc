@@ -4,6 +4,11 @@
 #include "session/sessions.h"
 
 namespace ringmain {
+namespace {
+
+constexpr uint64_t kPaidAhead = 4 << 10;
+
+}  // namespace
 
 // Before the session is pumped: what it received since then is paid for, and what it may receive next is set. REQUIRES: its route has limits.
 void Sessions::LimitBandwidth(Session& session) {
@@ -39,7 +44,8 @@ void Sessions::LimitBandwidth(Session& session) {
   if (wake_at != TimePoint::max()) bandwidth_timers_.Schedule(*session.bandwidth, wake_at);
 }
 
-// A session that begins while others have yet to pay takes its place behind them.
+// A session that begins while others have yet to pay takes its place behind them. What it pays ahead is little, since it may not be of use for
+// long: many that come together and say nothing must not keep the others waiting.
 void Sessions::BeginBandwidth(Session& session, Bandwidth& limits, TimePoint now) {
   session.bandwidth = std::make_unique<SessionBandwidth>(session);
   for (size_t i = 0; i < limits.sides.size(); ++i) {
@@ -47,7 +53,7 @@ void Sessions::BeginBandwidth(Session& session, Bandwidth& limits, TimePoint now
     ByteRate& rate = limits.sides[i].listener;
     side.counted = session.relays[i].received();
     if (rate.per_second() == 0 || rate.paid_until_ns() <= now.time_since_epoch().count()) continue;
-    side.prepaid = BandwidthQuantum(rate.per_second(), limits.sides[i].per_session.load(std::memory_order_relaxed));
+    side.prepaid = kPaidAhead;
     side.go_on_at = rate.Take(side.prepaid, now);
   }
 }
@@ -82,7 +88,7 @@ void Sessions::RestoreBandwidth(Session& session, const FrozenSession& frozen) {
   int64_t latest = io_.Now().time_since_epoch().count() + ByteRate::kMostDebtNs;
   for (size_t i = 0; i < frozen.bandwidth.size(); ++i)
     session.bandwidth->sides[i] = {.counted = frozen.bandwidth[i].counted,
-                                   .prepaid = std::min(frozen.bandwidth[i].prepaid, kMostBandwidthQuantum),
+                                   .prepaid = std::min(frozen.bandwidth[i].prepaid, kPaidAhead),
                                    .paid_until_ns = std::min(frozen.bandwidth[i].paid_until_ns, latest),
                                    .go_on_at = TimePoint(Duration(std::min(frozen.bandwidth[i].go_on_at_ns, latest)))};
 }

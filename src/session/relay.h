@@ -20,6 +20,8 @@
 // miss a reset or an end that comes right behind data (seen on Linux 6.18; axboe/liburing#1549): short exchanges, where that is common,
 // do not depend on it, and for long ones the sessions look after those that fell quiet (LeaveMultishot).
 //
+// A limited one (Allow) receives by single receives, so that each brings no more than it may; bulk in rounds that do.
+//
 // Bulk is moved directly (relay_direct.cc): once receives have filled whole buffers for a while and the queue is empty, a poll is armed
 // in place of the receive, and what it announces goes from socket to socket by system calls of the relay's own, much at a time: through
 // a kernel pipe, without a copy; where no pipe is to be had (not enough privilege, too many in use, or the kernel cannot), through

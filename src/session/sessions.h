@@ -15,7 +15,8 @@
 // streams travel: an end (FIN) of one side is passed on after the last byte before it, a reset as a reset. A session that is cut and
 // loses bytes by it is closed with a reset, so that a truncated stream never looks complete.
 //
-// What ends sessions in time is in timeouts.cc, what holds them back in limiting.cc. A loop turn is: Handle every completion, RunTimers if some may be due, then Flush. Thread-bound.
+// What ends sessions in time is in timeouts.cc, what holds them back in limiting.cc. A loop turn is: Handle every completion, RunTimers if some
+// may be due, then Flush. Thread-bound.
 #pragma once
 
 #include <functional>

@@ -11,8 +11,8 @@ constexpr size_t kMostSavedSources = 65536;
 Pace PaceOf(const std::optional<RateConfig>& rate) { return rate.has_value() ? Pace::Of(rate->per_minute, rate->burst) : Pace(); }
 
 // By Direction: the first is to the server.
-void SetRates(Bandwidth::Side& side, uint64_t listener, uint64_t per_session) {
-  side.listener.Set(listener);
+void SetRates(Bandwidth::Side& side, uint64_t listener, uint64_t per_session, TimePoint now) {
+  side.listener.Set(listener, now);
   side.per_session.store(per_session, std::memory_order_relaxed);
 }
 
@@ -22,8 +22,8 @@ void SetRates(Bandwidth::Side& side, uint64_t listener, uint64_t per_session) {
 void SharedListener::SetLimits(const ListenerConfig& config, uint32_t most, TimePoint now) {
   limit.set_max(config.max_connections.value_or(UINT32_MAX));
   accept_rate.Set(PaceOf(config.accept_rate), now);
-  SetRates(bandwidth.sides[0], config.bandwidth.listener.to_server, config.bandwidth.per_session.to_server);
-  SetRates(bandwidth.sides[1], config.bandwidth.listener.to_client, config.bandwidth.per_session.to_client);
+  SetRates(bandwidth.sides[0], config.bandwidth.listener.to_server, config.bandwidth.per_session.to_server, now);
+  SetRates(bandwidth.sides[1], config.bandwidth.listener.to_client, config.bandwidth.per_session.to_client, now);
   const PerSourceConfig& per_source = config.per_source;
   if (!per_source.on()) return;
   if (sources == nullptr) sources = std::make_shared<SourceTable>(most);

@@ -78,14 +78,17 @@ def test_a_limit_holds_for_sessions_that_are_there(own, ringmain, session):
     assert reload(proxy, limited) == ["listener front: bandwidth.per_session.to_client off -> 2MiB/s"]
     took = transfer(upstream, client, 2 * MIB, 8 * MIB)
     assert at_least(2 * MIB, 2 * MIB) <= took <= 2 * PATIENCE
-    # Somebody who would wait for minutes goes on at once when the limit is gone.
+    # Somebody who would wait for minutes goes on at once by another limit.
     slowest = config([server.address], workers=2, listener={"bandwidth": {"to_client": "1KiB/s"}})
     reload(proxy, slowest)
     job = Job(transfer, upstream, client, MIB, 10 * MIB)
     before = waits(proxy, "to_client")
     wait_until(lambda: waits(proxy, "to_client") > before, "it waits")
-    assert reload(proxy, settings) == ["listener front: bandwidth.to_client 1KiB/s -> off"]
+    faster = config([server.address], workers=2, listener={"bandwidth": {"to_client": "16MiB/s"}})
+    assert reload(proxy, faster) == ["listener front: bandwidth.to_client 1KiB/s -> 16MiB/s"]
     job.finish(timeout=10)
+    assert reload(proxy, settings) == ["listener front: bandwidth.to_client 16MiB/s -> off"]
+    assert transfer(upstream, client, 8 * MIB, 11 * MIB) < 2 * PATIENCE
 
 
 def test_what_is_owed_passes_to_another_process(own, line):

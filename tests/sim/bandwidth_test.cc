@@ -138,6 +138,35 @@ TEST_F(BandwidthTest, OtherLimitsHoldForThoseWhoAreThere) {
   EXPECT_LT(Received(*session.client) - before, 2.1 * kRate + (70 << 10));
 }
 
+// What all owed together at a low rate keeps nobody waiting at a higher one.
+TEST_F(BandwidthTest, AnotherRateOfTheListenerBeginsAnew) {
+  StartWith({.listener = 1 << 10});
+  std::vector<SimSession*> sessions;
+  for (int i = 0; i < 4; ++i) sessions.push_back(&Open());
+  for (SimSession* session : sessions) Send(*session->client, 100 * kRate);
+  Run(seconds(2));
+  world_->ChangeBandwidth({WorldOptions::ByteRates{.listener = kRate}, {}});
+  Turn();
+  uint64_t before = 0, all = 0;
+  for (SimSession* session : sessions) before += Received(*session->client);
+  Run(seconds(2));
+  for (SimSession* session : sessions) all += Received(*session->client);
+  EXPECT_GT(all - before, 1.8 * kRate);
+}
+
+// Those who come and say nothing take nothing from those who are there.
+TEST_F(BandwidthTest, ACrowdThatIsSilentTakesLittle) {
+  constexpr uint64_t kFast = 64 << 20;
+  StartWith({.listener = kFast});
+  SimSession& session = Open();
+  Send(*session.client, 10 * kFast);
+  Run(milliseconds(200));
+  for (int i = 0; i < 100; ++i) Open();
+  uint64_t before = Received(*session.client);
+  Run(milliseconds(500));
+  EXPECT_GT(Received(*session.client) - before, 0.45 * kFast);
+}
+
 // Bulk goes on as such, in rounds that the limit allows.
 TEST_F(BandwidthTest, BulkIsLimitedToo) {
   constexpr uint64_t kFast = 64 << 20;

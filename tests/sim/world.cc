@@ -90,7 +90,7 @@ World::World(const WorldOptions& options, Report& report)
 void World::ChangeBandwidth(const std::array<WorldOptions::ByteRates, 2>& rates) {
   options_.bandwidth = rates;
   for (size_t i = 0; i < rates.size(); ++i) {
-    bandwidth_.sides[i].listener.Set(rates[i].listener);
+    bandwidth_.sides[i].listener.Set(rates[i].listener, io_.now());
     bandwidth_.sides[i].per_session.store(rates[i].per_session, std::memory_order_relaxed);
   }
   sessions_->ForgetBandwidth(bandwidth_);

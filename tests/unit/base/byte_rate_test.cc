@@ -18,7 +18,7 @@ TEST(ByteRate, OffNobodyWaits) {
 // Who takes more than was saved up waits for as long as that takes, after those who came before.
 TEST(ByteRate, EachWaitsForThoseBefore) {
   ByteRate rate;
-  rate.Set(1000);
+  rate.Set(1000, At({}));
   EXPECT_EQ(rate.Take(100, At({})), At({})) << "what was saved up: 100 ms";
   EXPECT_EQ(rate.Take(50, At({})), At(milliseconds(50)));
   EXPECT_EQ(rate.Take(10, At({})), At(milliseconds(60)));
@@ -28,7 +28,7 @@ TEST(ByteRate, EachWaitsForThoseBefore) {
 
 TEST(ByteRate, NoMoreThanTheBurstIsSavedUp) {
   ByteRate rate;
-  rate.Set(1 << 20);
+  rate.Set(1 << 20, At({}));
   uint64_t taken = 0;
   while (rate.Take(1024, At(seconds(1000))) == At(seconds(1000))) taken += 1024;
   EXPECT_NEAR(static_cast<double>(taken), 0.1 * (1 << 20), 2048);
@@ -37,7 +37,7 @@ TEST(ByteRate, NoMoreThanTheBurstIsSavedUp) {
 TEST(ByteRate, HighRatesAreExact) {
   for (uint64_t per_second : {uint64_t{1} << 40, uint64_t{10'000'000'007}, uint64_t{1} << 10}) {
     ByteRate rate;
-    rate.Set(per_second);
+    rate.Set(per_second, At({}));
     uint64_t taken = 0;
     TimePoint now = At({});
     while (now < At(seconds(1))) {
@@ -51,7 +51,7 @@ TEST(ByteRate, HighRatesAreExact) {
 
 TEST(ByteRate, ExactOverThreads) {
   ByteRate rate;
-  rate.Set(1000 * 1000);
+  rate.Set(1000 * 1000, At({}));
   std::vector<std::thread> threads;
   for (int i = 0; i < 4; ++i)
     threads.emplace_back([&] {
@@ -61,10 +61,20 @@ TEST(ByteRate, ExactOverThreads) {
   EXPECT_EQ(rate.Take(1, At({})), At(seconds(4) - milliseconds(100) + microseconds(1)));
 }
 
+TEST(ByteRate, AnotherRateForgetsWhatIsOwed) {
+  ByteRate rate;
+  rate.Set(1024, At({}));
+  rate.Take(1 << 20, At({}));  // 17 minutes' worth
+  rate.Set(1 << 20, At(seconds(1)));
+  EXPECT_EQ(rate.Take(1 << 20, At(seconds(1))), At(seconds(2)));
+  rate.Set(1 << 20, At(seconds(1)));
+  EXPECT_EQ(rate.Take(1 << 20, At(seconds(1))), At(seconds(3))) << "the same rate changes nothing";
+}
+
 TEST(ByteRate, GoesOnElsewhere) {
   ByteRate rate, next;
-  rate.Set(1000);
-  next.Set(1000);
+  rate.Set(1000, At({}));
+  next.Set(1000, At({}));
   rate.Take(2000, At({}));
   next.GoOnFrom(rate.paid_until_ns(), At({}));
   EXPECT_EQ(next.Take(1, At({})), At(milliseconds(1901)));
